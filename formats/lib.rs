@@ -1,0 +1,157 @@
+//! What a format of `flows` is, and one file per format.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `lib.rs` | [`Format`] and [`RecordEncoder`]: what a new format supplies |
+//! | `record.rs` | [`Schema`], [`Column`], [`Value`], [`Record`]: what an encoder is given |
+//! | `registry.rs` | [`Registry`]: all formats, by name |
+//! | `text.rs` | integers, reals and blobs as text, the same in every text format |
+//! | `json.rs` `xml.rs` `csv.rs` | one format each |
+//!
+//! A format is one file: it implements [`RecordEncoder`] and submits a [`Format`] through
+//! `inventory`; `lib.rs` names the file in one `mod` line. A format knows nothing of HTTP or SQL.
+//!
+//! ```
+//! use flows_formats::{Column, Record, Registry, Schema, Type, Value};
+//!
+//! let column = |name: &str, kind| Column { name: name.into(), kind, nullable: false };
+//! let schema = Schema {
+//!     name: "flows".into(),
+//!     columns: vec![column("id", Type::Integer), column("src_port", Type::Text)],
+//! };
+//! let record = Record { values: &[Value::Integer(1), Value::Text("N1136")] };
+//!
+//! let registry = Registry::load()?;
+//! let csv = registry.get("csv").expect("registered by csv.rs");
+//! let document = csv.document(&schema, &[record])?;
+//! assert_eq!(document, b"id,src_port\n1,N1136\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![deny(missing_docs)]
+
+// A format's file reads the same in here, in the README and in a crate of one's own.
+extern crate self as flows_formats;
+
+mod csv;
+mod json;
+mod record;
+mod registry;
+pub mod text;
+mod xml;
+
+pub use record::{Column, Record, Schema, Type, Value};
+pub use registry::{Registry, RegistryError};
+
+/// A format's description, and how to make an encoder for it.
+///
+/// Everything that lists formats (the command, error messages, the tests) reads these.
+#[derive(Debug)]
+pub struct Format {
+    /// What the client writes in `format=`. Lower-case letters and digits.
+    pub name: &'static str,
+    /// The media types (RFC 9110 section 8.3.1) that mean this format, without parameters. The
+    /// first is the one that replies carry.
+    pub media_types: &'static [&'static str],
+    /// How file names end, without the dot.
+    pub extension: &'static str,
+    /// One line that says what it is.
+    pub summary: &'static str,
+    /// Makes the encoder of one document.
+    ///
+    /// # Errors
+    /// When the format cannot express the schema; says why.
+    pub encoder: fn(&Schema) -> Result<Box<dyn RecordEncoder>, Error>,
+}
+
+inventory::collect!(Format);
+
+impl Format {
+    /// A whole document in memory, for tests and examples: what a stream of one slice would send.
+    ///
+    /// # Errors
+    /// Those of the encoder.
+    pub fn document(&self, schema: &Schema, records: &[Record<'_>]) -> Result<Vec<u8>, Error> {
+        let mut encoder = (self.encoder)(schema)?;
+        let separator = encoder.separator();
+        let mut out = Vec::new();
+        encoder.begin(&mut out)?;
+        for (i, record) in records.iter().enumerate() {
+            if i > 0 {
+                out.extend_from_slice(separator);
+            }
+            encoder.record(record, &mut out)?;
+        }
+        encoder.flush(&mut out)?;
+        encoder.end(records.len() as u64, &mut out)?;
+        Ok(out)
+    }
+}
+
+/// Writes the records of one document, one after another, appending to `out`.
+///
+/// A document is `begin`, the records with `separator` between them, `flush`, and `end`. When the
+/// document is written in several slices at once, each slice has its own encoder, made by `fork`;
+/// the first slice's calls `begin`, every slice's calls `flush`, the last one's calls `end`.
+///
+/// After an error the document is abandoned: what was appended is never completed.
+pub trait RecordEncoder: Send {
+    /// Writes one record. A block format may keep it and write nothing until `flush`.
+    ///
+    /// # Errors
+    /// When the format cannot express the record.
+    fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Writes what comes before the first record.
+    ///
+    /// # Errors
+    /// When the format cannot begin the document.
+    fn begin(&mut self, _out: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What stands between two records. The caller writes it, also between slices.
+    fn separator(&self) -> &'static [u8] {
+        b""
+    }
+
+    /// Ends a slice: writes the records kept so far, if any.
+    ///
+    /// # Errors
+    /// When the format cannot write what it kept.
+    fn flush(&mut self, _out: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Writes what comes after the last record. `records` is the number in the whole document, so
+    /// that an empty document can be told from a full one.
+    ///
+    /// # Errors
+    /// When the format cannot end the document.
+    fn end(&mut self, _records: u64, _out: &mut Vec<u8>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// An encoder for another slice of the same document; `None` when the document can only be
+    /// written in one piece.
+    fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
+        None
+    }
+}
+
+/// A schema or a record that a format cannot express.
+#[derive(Debug, thiserror::Error)]
+#[error("the format {format} cannot write this: {reason}")]
+pub struct Error {
+    format: &'static str,
+    reason: String,
+}
+
+impl Error {
+    /// An error of the format called `format`, for the reason given.
+    pub fn new(format: &'static str, reason: impl std::fmt::Display) -> Error {
+        Error {
+            format,
+            reason: reason.to_string(),
+        }
+    }
+}

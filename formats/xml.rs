@@ -1,0 +1,172 @@
+//! `xml`: one XML 1.0 document, one `<record>` element to a line.
+//!
+//! `<?xml version='1.0' encoding='UTF-8'?><records>\n`, each record with one element per column,
+//! `</records>\n`. Characters that XML 1.0 forbids (section 2.2) become U+FFFD, since escaping them
+//! is forbidden too. Names that are no XML names (section 2.3) are written by SQL/XML's `_xHHHH_`
+//! rule. A null is an empty element with `xsi:nil="true"`; it declares the namespace itself, so that
+//! documents without nulls stay plain. Blobs are base64; a real is `NaN`, `INF` or `-INF`, as
+//! `xs:double` says, where it is no number.
+
+use std::borrow::Cow;
+
+use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};
+use quick_xml::escape::partial_escape;
+
+inventory::submit! {
+    Format {
+        name: "xml",
+        media_types: &["application/xml", "text/xml"],
+        extension: "xml",
+        summary: "One XML 1.0 document, one <record> element to a line",
+        encoder: |schema| {
+            let elements = schema.columns.iter().map(|column| Element::new(&column.name)).collect();
+            Ok(Box::new(Xml { elements }))
+        },
+    }
+}
+
+/// The three ways in which a column's element begins or ends.
+#[derive(Clone)]
+struct Element {
+    open: String,
+    close: String,
+    null: String,
+}
+
+impl Element {
+    fn new(column: &str) -> Element {
+        let name = element_name(column);
+        let xsi = "http://www.w3.org/2001/XMLSchema-instance";
+        Element {
+            open: format!("<{name}>"),
+            close: format!("</{name}>"),
+            null: format!("<{name} xmlns:xsi=\"{xsi}\" xsi:nil=\"true\"/>"),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Xml {
+    elements: Vec<Element>,
+}
+
+impl RecordEncoder for Xml {
+    fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.extend_from_slice(b"<?xml version='1.0' encoding='UTF-8'?><records>\n");
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.extend_from_slice(b"<record>");
+        for (element, value) in self.elements.iter().zip(record.values) {
+            if *value == Value::Null {
+                out.extend_from_slice(element.null.as_bytes());
+                continue;
+            }
+            out.extend_from_slice(element.open.as_bytes());
+            match *value {
+                Value::Null => {}
+                Value::Integer(integer) => text::integer(integer, out),
+                Value::Text(text) => {
+                    out.extend_from_slice(partial_escape(allowed(text)).as_bytes());
+                }
+                Value::Real(real) if real.is_finite() => text::real(real, out),
+                Value::Real(real) if real.is_nan() => out.extend_from_slice(b"NaN"),
+                Value::Real(real) => {
+                    out.extend_from_slice(if real > 0.0 { b"INF" } else { b"-INF" });
+                }
+                Value::Blob(bytes) => text::base64(bytes, out),
+            }
+            out.extend_from_slice(element.close.as_bytes());
+        }
+        out.extend_from_slice(b"</record>\n");
+        Ok(())
+    }
+
+    fn end(&mut self, _records: u64, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.extend_from_slice(b"</records>\n");
+        Ok(())
+    }
+
+    fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+/// The text with U+FFFD for each character outside XML 1.0's production 2, `Char`.
+fn allowed(text: &str) -> Cow<'_, str> {
+    let forbidden = |c: char| match c {
+        '\t' | '\n' | '\r' => false,
+        c => c < ' ' || c == '\u{FFFE}' || c == '\u{FFFF}',
+    };
+    if text.contains(forbidden) {
+        Cow::Owned(text.replace(forbidden, "\u{FFFD}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// A column's name as an XML name, by the rule of SQL/XML (ISO/IEC 9075-14): each character that
+/// may not stand where it stands becomes `_xHHHH_`, its code point in hexadecimal; so does the
+/// underscore of a literal `_x`, and the first letter of a name that begins with `xml`.
+fn element_name(column: &str) -> String {
+    let begins_with_xml = column
+        .get(..3)
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case("xml"));
+    let mut name = String::with_capacity(column.len());
+    for (at, c) in column.char_indices() {
+        let allowed = if at == 0 {
+            starts_name(c) && !begins_with_xml
+        } else {
+            continues_name(c)
+        };
+        if allowed && !column[at..].starts_with("_x") {
+            name.push(c);
+        } else {
+            // Code points above FFFF take six digits.
+            let width = if u32::from(c) > 0xFFFF { 6 } else { 4 };
+            name.push_str(&format!("_x{:0width$X}_", u32::from(c)));
+        }
+    }
+    name
+}
+
+/// XML 1.0, fifth edition, production 4, `NameStartChar`, without the colon, which belongs to
+/// namespaces.
+fn starts_name(c: char) -> bool {
+    matches!(c,
+        'A'..='Z' | '_' | 'a'..='z'
+        | '\u{C0}'..='\u{D6}' | '\u{D8}'..='\u{F6}' | '\u{F8}'..='\u{2FF}'
+        | '\u{370}'..='\u{37D}' | '\u{37F}'..='\u{1FFF}' | '\u{200C}'..='\u{200D}'
+        | '\u{2070}'..='\u{218F}' | '\u{2C00}'..='\u{2FEF}' | '\u{3001}'..='\u{D7FF}'
+        | '\u{F900}'..='\u{FDCF}' | '\u{FDF0}'..='\u{FFFD}' | '\u{10000}'..='\u{EFFFF}')
+}
+
+/// Production 4a, `NameChar`.
+fn continues_name(c: char) -> bool {
+    starts_name(c)
+        || matches!(c,
+            '-' | '.' | '0'..='9' | '\u{B7}' | '\u{300}'..='\u{36F}' | '\u{203F}'..='\u{2040}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::element_name;
+
+    #[test]
+    fn names_follow_sql_xml() {
+        for (column, element) in [
+            ("src_comp", "src_comp"),
+            ("byte count", "byte_x0020_count"),
+            ("1st", "_x0031_st"),
+            ("a:b", "a_x003A_b"),
+            ("_x0020_", "_x005F_x0020_"),
+            ("xmlns", "_x0078_mlns"),
+            ("Größe", "Größe"),
+            ("😀", "😀"),
+            ("a\u{F0000}", "a_x0F0000_"),
+        ] {
+            assert_eq!(element_name(column), element, "{column:?}");
+        }
+    }
+}

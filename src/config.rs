@@ -1,0 +1,372 @@
+//! File, environment and flags, made into one typed [`Config`].
+//!
+//! `config/flows.toml` holds every key at its default and is compiled in; what a file or the
+//! environment may say is measured against it (`layers.rs`).
+
+mod layers;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flows_formats::{Column, Schema, Type};
+use serde::Deserialize;
+
+use crate::selection::PARAMETERS;
+use layers::Layers;
+
+/// The text of `config/flows.toml`: every key, commented, at its default.
+pub const DEFAULTS: &str = include_str!("../config/flows.toml");
+
+/// Where the configuration is looked for when no file is named, from the working directory.
+pub const DEFAULT_FILE: &str = "config/flows.toml";
+
+/// The whole configuration. Each field is explained in `config/flows.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[database]`
+    pub database: Database,
+    /// `[[streams]]`, at least one, with distinct names.
+    pub streams: Vec<Arc<Stream>>,
+}
+
+/// How the server listens and stops.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `server.listen`; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `server.head_seconds`: the time a client may take to send the head of a request.
+    pub head: Duration,
+    /// `server.shutdown_seconds`: the time running streams get to finish when the server stops.
+    pub shutdown: Duration,
+}
+
+/// The SQLite file and the pool of connections to it.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// `database.path`
+    pub path: PathBuf,
+    /// `database.pool_size`: connections, and so streams at once.
+    pub pool_size: u32,
+    /// `database.wait_ms`: how long a request waits for a connection.
+    pub wait: Duration,
+    /// `database.busy_ms`: how long a connection waits for a lock.
+    pub busy: Duration,
+    /// `database.cache_kib`: the page cache of one connection, in KiB.
+    pub cache_kib: u32,
+    /// `database.mmap_mib`: how much of the file one connection maps, in MiB; 0 maps nothing.
+    pub mmap_mib: u32,
+}
+
+/// One stream: a table, and what of it is served.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The name in the URL.
+    pub name: String,
+    /// The table or view.
+    pub table: String,
+    /// The column that holds a record's time.
+    pub time: String,
+    /// The column that holds a record's id.
+    pub id: String,
+    /// The columns to send, in order.
+    pub schema: Schema,
+}
+
+/// What is wrong with the configuration: the key, where it stands, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {file}: {reason}; --config names another file")]
+    Unreadable {
+        /// The file's path.
+        file: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is not TOML, or a required key is missing.
+    #[error("{origin}: {reason}")]
+    Syntax {
+        /// The file, or the environment.
+        origin: String,
+        /// What the parser said, on one line.
+        reason: String,
+    },
+    /// A key that means nothing.
+    #[error("unknown key {key} in {origin}; {}allowed here: {}", suggestion.as_ref().map(|s| format!("did you mean {s}? ")).unwrap_or_default(), allowed.join(", "))]
+    UnknownKey {
+        /// The key, with its path.
+        key: String,
+        /// The file, or the environment.
+        origin: String,
+        /// The nearest valid key.
+        suggestion: Option<String>,
+        /// Every key that may stand there.
+        allowed: Vec<String>,
+    },
+    /// A value that is of the wrong type or impossible.
+    #[error("{key} in {origin} is {found}; it must be {allowed}")]
+    Value {
+        /// The key, with its path.
+        key: String,
+        /// The file, or the environment.
+        origin: String,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        allowed: String,
+    },
+}
+
+/// The configuration as it is written; [`Config`] is what it means.
+#[derive(Deserialize)]
+struct Written {
+    server: WrittenServer,
+    database: WrittenDatabase,
+    streams: Vec<WrittenStream>,
+}
+
+#[derive(Deserialize)]
+struct WrittenServer {
+    listen: String,
+    head_seconds: i64,
+    shutdown_seconds: i64,
+}
+
+#[derive(Deserialize)]
+struct WrittenDatabase {
+    path: String,
+    pool_size: i64,
+    wait_ms: i64,
+    busy_ms: i64,
+    cache_kib: i64,
+    mmap_mib: i64,
+}
+
+#[derive(Deserialize)]
+struct WrittenStream {
+    name: String,
+    table: String,
+    time: String,
+    id: String,
+    columns: Vec<WrittenColumn>,
+}
+
+#[derive(Deserialize)]
+struct WrittenColumn {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    nullable: bool,
+}
+
+impl Config {
+    /// The defaults, overridden by the file if there is one, overridden by the environment.
+    ///
+    /// # Errors
+    /// The first key that is unknown, of the wrong type or impossible.
+    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+        let layers = Layers::read(file)?;
+        let written: Written = layers.merged()?;
+        let check = Check { layers: &layers };
+        let server = Server {
+            listen: check.address("server.listen", &written.server.listen)?,
+            head: check.seconds("server.head_seconds", written.server.head_seconds, 1)?,
+            shutdown: check.seconds(
+                "server.shutdown_seconds",
+                written.server.shutdown_seconds,
+                0,
+            )?,
+        };
+        let database = written.database;
+        if database.path.is_empty() {
+            return Err(check.value("database.path", "empty", "the path of an SQLite file"));
+        }
+        let kib = check.number("database.cache_kib", database.cache_kib, 64, 1 << 20)?;
+        let mib = check.number("database.mmap_mib", database.mmap_mib, 0, 1 << 20)?;
+        let database = Database {
+            path: database.path.into(),
+            pool_size: check.number("database.pool_size", database.pool_size, 1, 1024)?,
+            wait: check.millis("database.wait_ms", database.wait_ms)?,
+            busy: check.millis("database.busy_ms", database.busy_ms)?,
+            cache_kib: kib,
+            mmap_mib: mib,
+        };
+        let streams = check.streams(written.streams)?;
+        Ok(Config {
+            server,
+            database,
+            streams,
+        })
+    }
+
+    /// The stream of that name.
+    pub fn stream(&self, name: &str) -> Option<&Arc<Stream>> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+/// Checks values and says where a wrong one stands.
+struct Check<'a> {
+    layers: &'a Layers,
+}
+
+impl Check<'_> {
+    fn value(
+        &self,
+        key: &str,
+        found: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError::Value {
+            key: key.to_owned(),
+            origin: self.layers.origin(key),
+            found: found.into(),
+            allowed: allowed.into(),
+        }
+    }
+
+    fn number(&self, key: &str, value: i64, least: u32, most: u32) -> Result<u32, ConfigError> {
+        u32::try_from(value)
+            .ok()
+            .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| self.value(key, value.to_string(), format!("{least} to {most}")))
+    }
+
+    fn seconds(&self, key: &str, value: i64, least: u32) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_secs(
+            self.number(key, value, least, 3600)?.into(),
+        ))
+    }
+
+    fn millis(&self, key: &str, value: i64) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_millis(
+            self.number(key, value, 0, 60_000)?.into(),
+        ))
+    }
+
+    fn address(&self, key: &str, value: &str) -> Result<SocketAddr, ConfigError> {
+        value.parse().map_err(|_| {
+            let allowed = "an IP address and a port, such as 127.0.0.1:5000 or [::1]:5000";
+            self.value(key, format!("{value:?}"), allowed)
+        })
+    }
+
+    fn streams(&self, written: Vec<WrittenStream>) -> Result<Vec<Arc<Stream>>, ConfigError> {
+        if written.is_empty() {
+            return Err(self.value("streams", "empty", "at least one section [[streams]]"));
+        }
+        let mut streams: Vec<Arc<Stream>> = Vec::new();
+        for (i, written) in written.into_iter().enumerate() {
+            let key = format!("streams[{i}]");
+            let stream = self.stream(&key, written)?;
+            if streams.iter().any(|other| other.name == stream.name) {
+                let found = format!("{:?}, which another stream is called", stream.name);
+                return Err(self.value(&format!("{key}.name"), found, "a name of its own"));
+            }
+            streams.push(Arc::new(stream));
+        }
+        Ok(streams)
+    }
+
+    fn stream(&self, key: &str, written: WrittenStream) -> Result<Stream, ConfigError> {
+        let WrittenStream {
+            name,
+            table,
+            time,
+            id,
+            columns,
+        } = written;
+        let at = |field: &str| format!("{key}.{field}");
+        let in_url = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(in_url) {
+            let allowed = "letters, digits, '_' and '-', at least one";
+            return Err(self.value(&at("name"), format!("{name:?}"), allowed));
+        }
+        self.not_a_parameter(&at("name"), &name)?;
+        for (field, value) in [("table", &table), ("time", &time), ("id", &id)] {
+            if value.is_empty() || value.contains('\0') {
+                return Err(self.value(&at(field), format!("{value:?}"), "a name"));
+            }
+        }
+        if time == id {
+            let found = format!("{id:?}, which is the time column");
+            return Err(self.value(&at("id"), found, "another column"));
+        }
+        if columns.is_empty() {
+            return Err(self.value(&at("columns"), "empty", "at least one column"));
+        }
+        let mut schema = Schema {
+            name: name.clone(),
+            columns: Vec::with_capacity(columns.len()),
+        };
+        for (i, written) in columns.into_iter().enumerate() {
+            let key = at(&format!("columns[{i}]"));
+            let column = self.column(&key, written, &schema.columns)?;
+            let position = column.name == time || column.name == id;
+            if position && (column.kind != Type::Integer || column.nullable) {
+                let found = format!(
+                    "{}{}",
+                    if column.nullable { "a nullable " } else { "" },
+                    column.kind
+                );
+                let allowed = "an integer that is not nullable, since it is the time or id column";
+                return Err(self.value(&format!("{key}.type"), found, allowed));
+            }
+            schema.columns.push(column);
+        }
+        Ok(Stream {
+            name,
+            table,
+            time,
+            id,
+            schema,
+        })
+    }
+
+    fn column(
+        &self,
+        key: &str,
+        written: WrittenColumn,
+        before: &[Column],
+    ) -> Result<Column, ConfigError> {
+        let WrittenColumn {
+            name,
+            kind,
+            nullable,
+        } = written;
+        let name_key = format!("{key}.name");
+        if name.is_empty() || name.contains('\0') {
+            return Err(self.value(&name_key, format!("{name:?}"), "a column's name"));
+        }
+        if before.iter().any(|other| other.name == name) {
+            let found = format!("{name:?}, which is listed already");
+            return Err(self.value(&name_key, found, "listed once"));
+        }
+        self.not_a_parameter(&name_key, &name)?;
+        let Some(kind) = Type::ALL.into_iter().find(|known| known.name() == kind) else {
+            let allowed = Type::ALL.map(Type::name).join(", ");
+            let allowed = format!("one of {allowed}");
+            return Err(self.value(&format!("{key}.type"), format!("{kind:?}"), allowed));
+        };
+        Ok(Column {
+            name,
+            kind,
+            nullable,
+        })
+    }
+
+    fn not_a_parameter(&self, key: &str, name: &str) -> Result<(), ConfigError> {
+        if !PARAMETERS.contains(&name) {
+            return Ok(());
+        }
+        let found = format!("{name:?}, which is a parameter of the request");
+        let allowed = format!("none of {}", PARAMETERS.join(", "));
+        Err(self.value(key, found, allowed))
+    }
+}

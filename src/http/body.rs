@@ -1,0 +1,133 @@
+//! The body of a stream's reply, and the log line when it ends, however it ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use warp::Stream;
+
+use super::parameters::Asked;
+use super::request::Shared;
+use crate::stream::{Chunk, Chunks, StreamError};
+
+/// A body that yields a document's chunks. When it is dropped it logs how the request ended.
+pub(super) struct Body {
+    /// The chunk that the head waited for.
+    first: Option<Bytes>,
+    chunks: Chunks,
+    error: Option<StreamError>,
+    log: Log,
+}
+
+impl Body {
+    pub(super) fn new(first: Chunk, chunks: Chunks, mut log: Log) -> Body {
+        log.sent(&first);
+        Body {
+            first: Some(first.bytes),
+            chunks,
+            error: None,
+            log,
+        }
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, StreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let body = self.get_mut();
+        if let Some(first) = body.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        if let Some(error) = body.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        if body.log.whole {
+            body.log.ended("complete");
+            return Poll::Ready(None);
+        }
+        match ready!(body.chunks.poll_next(context)) {
+            Ok(chunk) => {
+                body.log.sent(&chunk);
+                Poll::Ready(Some(Ok(chunk.bytes)))
+            }
+            Err(error) => {
+                body.log.ended(format!("broken: {error}"));
+                // An error makes hyper drop the connection with whatever it has not written yet.
+                // One pending poll lets it write: the client gets the head and sees a broken body.
+                body.error = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// The log line of a request for a stream, written when dropped.
+pub(super) struct Log {
+    request: Shared,
+    stream: String,
+    format: &'static str,
+    window: String,
+    records: u64,
+    replaced: u64,
+    bytes: u64,
+    whole: bool,
+    ended: Option<String>,
+}
+
+impl Log {
+    pub(super) fn new(request: Shared, asked: &Asked) -> Log {
+        let bound = |bound: Option<i64>| bound.map_or(String::new(), |time| time.to_string());
+        let selection = &asked.selection;
+        let (after, before) = (
+            bound(selection.scanned_after),
+            bound(selection.scanned_before),
+        );
+        let limit = selection
+            .limit
+            .map_or(String::new(), |limit| format!(" limit {limit}"));
+        Log {
+            request,
+            stream: asked.stream.name.clone(),
+            format: asked.format.name,
+            window: format!("({after}..{before}]{limit}"),
+            records: 0,
+            replaced: 0,
+            bytes: 0,
+            whole: false,
+            ended: None,
+        }
+    }
+
+    /// Counts a chunk as sent.
+    pub(super) fn sent(&mut self, chunk: &Chunk) {
+        self.records = chunk.records;
+        self.replaced = chunk.replaced;
+        self.bytes += chunk.bytes.len() as u64;
+        self.whole = chunk.last;
+    }
+
+    /// Says how the request ended, unless that was said already.
+    pub(super) fn ended(&mut self, how: impl Into<String>) {
+        self.ended.get_or_insert_with(|| how.into());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Whoever drops a body half-way is hyper, because its client has gone.
+        let ended = self.ended.as_deref().unwrap_or("client left");
+        tracing::info!(
+            id = self.request.id,
+            stream = self.stream,
+            format = self.format,
+            window = self.window,
+            records = self.records,
+            bytes = self.bytes,
+            replaced_texts = self.replaced,
+            ms = self.request.started.elapsed().as_millis() as u64,
+            ended,
+        );
+    }
+}

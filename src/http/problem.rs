@@ -1,0 +1,154 @@
+//! Errors as `application/problem+json` (RFC 9457): what is wrong, where, and the way out.
+
+use std::convert::Infallible;
+use std::fmt;
+
+use serde::Serialize;
+use warp::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use warp::http::{HeaderName, HeaderValue, StatusCode};
+use warp::reject::{Reject, Rejection};
+use warp::reply::Response;
+
+use crate::suggest::nearest;
+
+/// An error reply.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Problem {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suggestion: Option<String>,
+    #[serde(skip)]
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Reject for Problem {}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status, self.detail)
+    }
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        Problem {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: detail.into(),
+            parameter: None,
+            value: None,
+            allowed: None,
+            suggestion: None,
+            header: None,
+        }
+    }
+
+    /// A 400.
+    pub(super) fn bad_request(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// A 404.
+    pub(super) fn not_found(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// A 405, with `Allow`.
+    pub(super) fn method_not_allowed(detail: impl Into<String>, allow: &'static str) -> Problem {
+        let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+        problem.header = Some((ALLOW, HeaderValue::from_static(allow)));
+        problem
+    }
+
+    /// A 503, with `Retry-After` (in seconds).
+    pub(super) fn unavailable(detail: impl Into<String>) -> Problem {
+        let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
+        problem
+    }
+
+    /// Names the parameter and, where there is one, its value.
+    pub(super) fn about(mut self, parameter: &str, value: Option<&str>) -> Problem {
+        self.parameter = Some(shortened(parameter));
+        self.value = value.map(shortened);
+        self
+    }
+
+    /// Lists what would do, and suggests the one nearest to what was given.
+    pub(super) fn allowing(
+        mut self,
+        given: &str,
+        allowed: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Problem {
+        let allowed: Vec<String> = allowed.into_iter().map(Into::into).collect();
+        self.suggestion = nearest(given, &allowed).map(str::to_owned);
+        if let Some(suggestion) = &self.suggestion {
+            self.detail
+                .push_str(&format!("; did you mean {suggestion}?"));
+        }
+        self.allowed = Some(allowed);
+        self
+    }
+
+    /// What would do, in words.
+    pub(super) fn allowing_only(mut self, allowed: &str) -> Problem {
+        self.allowed = Some(vec![allowed.to_owned()]);
+        self
+    }
+
+    pub(super) fn rejection(self) -> Rejection {
+        warp::reject::custom(self)
+    }
+
+    pub(super) fn response(&self) -> Response {
+        // A struct of texts and numbers is always JSON.
+        let mut body = serde_json::to_vec_pretty(self).unwrap_or_default();
+        body.push(b'\n');
+        let mut response = Response::new(body.into());
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let media_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(CONTENT_TYPE, media_type);
+        if let Some((name, value)) = &self.header {
+            response.headers_mut().insert(name, value.clone());
+        }
+        response.extensions_mut().insert(Why(self.to_string()));
+        response
+    }
+}
+
+/// The reason for an error reply, for the log.
+#[derive(Clone)]
+pub(super) struct Why(pub(super) String);
+
+/// Turns whatever a filter rejected into a reply.
+pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = match rejection.find::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if rejection.is_not_found() => {
+            Problem::not_found("there is nothing at this path; streams are at /api/v1/stream/NAME")
+        }
+        None => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{rejection:?}")),
+    };
+    Ok(problem.response())
+}
+
+/// What the client sent, as far as it needs repeating.
+pub(super) fn shortened(text: &str) -> String {
+    const MOST: usize = 100;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,89 @@
+//! Who asks: the request's id and HTTP version; and what no request may have.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use warp::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use warp::http::{HeaderMap, Method, Version};
+use warp::{Filter, Rejection};
+
+use super::problem::Problem;
+
+/// What is known of a request before its first filter.
+#[derive(Debug)]
+pub(super) struct Request {
+    /// The client's `X-Request-Id` where it is sane, else one of ours.
+    pub(super) id: String,
+    /// The path and query, as sent.
+    pub(super) uri: String,
+    /// Whether only a head is wanted.
+    pub(super) head: bool,
+    /// Whether the client takes a body without a length: HTTP/1.1 does, HTTP/1.0 could not tell a
+    /// broken one from a whole one.
+    pub(super) takes_chunks: bool,
+    /// When its head had been read.
+    pub(super) started: Instant,
+}
+
+impl Request {
+    /// Notes what the head of a request says.
+    pub(super) fn new<B>(request: &warp::http::Request<B>) -> Request {
+        Request {
+            id: id(request.headers()),
+            uri: request.uri().to_string(),
+            head: request.method() == Method::HEAD,
+            takes_chunks: request.version() >= Version::HTTP_11,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// The client's request id, if it can stand in a header and in a log, else a random one.
+fn id(headers: &HeaderMap) -> String {
+    let sane = |c: u8| c.is_ascii_alphanumeric() || b"-_.:+/=".contains(&c);
+    headers
+        .get("x-request-id")
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(sane))
+        .map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned)
+}
+
+/// Refuses all methods but `GET` and `HEAD`: 405.
+pub(super) fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    warp::method()
+        .and_then(|method: Method| async move {
+            if method == Method::GET || method == Method::HEAD {
+                return Ok(());
+            }
+            let detail = format!("a stream is read by GET or HEAD, not by {method}");
+            Err(Problem::method_not_allowed(detail, "GET, HEAD").rejection())
+        })
+        .untuple_one()
+}
+
+/// Refuses a request that announces a body: 400. While one is under way a client that leaves would
+/// not be noticed.
+pub(super) fn no_body() -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    warp::header::headers_cloned()
+        .and_then(|headers: HeaderMap| async move {
+            let empty = headers
+                .get_all(CONTENT_LENGTH)
+                .iter()
+                .all(|length| length == "0");
+            if empty && !headers.contains_key(TRANSFER_ENCODING) {
+                return Ok(());
+            }
+            let detail = "a request for a stream has no body; put parameters into the URL";
+            Err(Problem::bad_request(detail).rejection())
+        })
+        .untuple_one()
+}
+
+/// The query string, undecoded; empty when there is none.
+pub(super) fn query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+    warp::query::raw().or(warp::any().map(String::new)).unify()
+}
+
+/// A request as the log calls it.
+pub(super) type Shared = Arc<Request>;

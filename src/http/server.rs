@@ -1,0 +1,131 @@
+//! Accepts connections, and stops gracefully.
+//!
+//! `warp::serve` can neither time out half a request, nor set `TCP_NODELAY`, nor bound a graceful
+//! stop, so that warp's filters run as a service in an accept loop of our own.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use warp::Filter;
+use warp::http::HeaderValue;
+use warp::reply::Response;
+
+use super::App;
+use super::problem::Why;
+use super::reply::LogsItself;
+use super::request::Request;
+use crate::config::Server;
+
+/// Serves until `stop` is ready; then accepts no more, gives running streams the configured time to
+/// finish, and breaks those that are left. Dropped, it breaks all at once.
+pub async fn serve(
+    listener: TcpListener,
+    app: App,
+    server: &Server,
+    stop: impl Future<Output = ()>,
+) {
+    let routes = super::routes(&Arc::new(app));
+    let (stopping, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => {
+                    let connection = connection(tcp, routes.clone(), server.head, stopped.clone());
+                    connections.spawn(connection);
+                }
+                Err(error) => {
+                    // Out of file descriptors, mostly: connections that end will free some.
+                    tracing::warn!(%error, "cannot accept a connection; trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    drop(stopping);
+    tracing::info!(connections = connections.len(), "stopping");
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(server.shutdown, all_ended)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = connections.len(),
+            "breaking the streams still running"
+        );
+        connections.shutdown().await;
+    }
+}
+
+/// One connection, up to its end or, once `stopped` closes, to the end of its running request.
+async fn connection<F>(tcp: TcpStream, routes: F, head: Duration, mut stopped: watch::Receiver<()>)
+where
+    F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    F::Future: Send,
+{
+    // Without it the end of a small reply waits 40 ms for the client's acknowledgement.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "the client left before it was served");
+        return;
+    }
+    let filters = TowerToHyperService::new(warp::service(routes));
+    let service = service_fn(|request| answer(&filters, request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head)
+        .serve_connection(TokioIo::new(tcp), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // A client that left, half a request, a stream that we broke and logged.
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Answers one request: what the filters say, with the request's id, and a line in the log.
+async fn answer<S>(
+    filters: &S,
+    mut request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible>
+where
+    S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
+{
+    let known = Arc::new(Request::new(&request));
+    let method = request.method().clone();
+    request.extensions_mut().insert(Arc::clone(&known));
+    let mut response = filters.call(request).await?;
+    if let Ok(id) = HeaderValue::from_str(&known.id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    if response.extensions().get::<LogsItself>().is_none() {
+        let why = response.extensions().get::<Why>().map(|why| why.0.as_str());
+        tracing::info!(
+            id = known.id,
+            %method,
+            uri = known.uri,
+            ms = known.started.elapsed().as_millis() as u64,
+            ended = why.unwrap_or("complete"),
+        );
+    }
+    Ok(response)
+}

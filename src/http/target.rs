@@ -1,0 +1,55 @@
+//! Path → stream and extension: `/api/v1/stream/flows`, `/api/v1/stream/flows.csv`.
+
+use std::sync::Arc;
+
+use flows_formats::Format;
+use warp::{Filter, Rejection};
+
+use super::App;
+use super::problem::{Problem, shortened};
+use crate::config::Stream;
+
+/// What a path names.
+pub(super) struct Target {
+    pub(super) app: Arc<App>,
+    pub(super) stream: Arc<Stream>,
+    /// The format of the path's extension, if it has one.
+    pub(super) extension: Option<&'static Format>,
+}
+
+/// The stream that the path names; 404 when there is none, or no format of that extension.
+pub(super) fn target(
+    app: &Arc<App>,
+) -> impl Filter<Extract = (Target,), Error = Rejection> + Clone + use<> {
+    let app = Arc::clone(app);
+    warp::path!("api" / "v1" / "stream" / String).and_then(move |name: String| {
+        let found = find(&app, &name).map_err(Problem::rejection);
+        async move { found }
+    })
+}
+
+fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
+    // A stream's name has no dot.
+    let (name, extension) = match path.split_once('.') {
+        Some((name, extension)) => (name, Some(extension)),
+        None => (path, None),
+    };
+    let Some(stream) = app.streams.iter().find(|stream| stream.name == name) else {
+        let detail = format!("there is no stream called {:?}", shortened(name));
+        let names = app.streams.iter().map(|stream| stream.name.as_str());
+        return Err(Problem::not_found(detail).allowing(name, names));
+    };
+    let extension = match extension {
+        None => None,
+        Some(extension) => Some(app.formats.by_extension(extension).ok_or_else(|| {
+            let detail = format!("no format has the extension {:?}", shortened(extension));
+            let extensions = app.formats.iter().map(|format| format.extension);
+            Problem::not_found(detail).allowing(extension, extensions)
+        })?),
+    };
+    Ok(Target {
+        app: Arc::clone(app),
+        stream: Arc::clone(stream),
+        extension,
+    })
+}

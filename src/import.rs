@@ -1,0 +1,260 @@
+//! Loads LANL's lines into the table of the stream `flows`, all or nothing.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `import/source.rs` | lines out of a file, a gzip file or standard input |
+//! | `import/target.rs` | the database: a new one appears whole, an old one in one transaction |
+//! | `import/rejected.rs` | the lines that were not kept |
+
+mod rejected;
+mod source;
+mod target;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use flows_formats::{Column, Type};
+use indicatif::ProgressBar;
+use rusqlite::{Connection, Statement};
+
+use crate::config::Stream;
+use crate::flow::{self, COLUMNS, Field};
+use crate::store::Cancel;
+use crate::store::sqlite::quoted;
+use rejected::Rejected;
+pub use source::Source;
+use target::Target;
+
+/// Rows between two looks at the cancel token and two updates of the progress bar.
+const BATCH: u64 = 1_000;
+
+/// What an import did.
+#[derive(Debug)]
+pub struct Imported {
+    /// The largest id before and after: so many records were written.
+    pub ids: (i64, i64),
+    /// Lines that were no flows.
+    pub rejected: u64,
+    /// Where those lines are, if there were any.
+    pub rejected_file: PathBuf,
+}
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// The stream is not LANL's.
+    #[error(
+        "the stream {stream} has other columns than LANL's lines ({}): import another way, or use the default configuration",
+        expected_columns()
+    )]
+    OtherColumns {
+        /// The stream's name.
+        stream: String,
+    },
+    /// The table has rows already.
+    #[error("the table {table} of {} has records already; --append adds to them", path.display())]
+    NotEmpty {
+        /// The table's name.
+        table: String,
+        /// The database.
+        path: PathBuf,
+    },
+    /// The table's ids leave no room.
+    #[error("the table {table} has the id {id}, after which there are no more 64-bit integers")]
+    NoIds {
+        /// The table's name.
+        table: String,
+        /// The largest id.
+        id: i64,
+    },
+    /// Another import into the same new database.
+    #[error("another import is writing {}; wait until it has ended", path.display())]
+    Running {
+        /// The file that it writes.
+        path: PathBuf,
+    },
+    /// The source cannot be read.
+    #[error("cannot read {source_name}: {reason}; nothing was imported")]
+    Source {
+        /// The source's name.
+        source_name: String,
+        /// What the system, or the decompressor, said.
+        reason: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {reason}; nothing was imported", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The database refuses.
+    #[error("{}: {reason}; nothing was imported", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        reason: rusqlite::Error,
+    },
+    /// A signal came.
+    #[error("interrupted; nothing was imported")]
+    Interrupted,
+}
+
+/// Loads every line of `source` that is a flow into the table of `stream`, numbering the records in
+/// `id`. The table is made where there is none. Progress goes to `bar`.
+///
+/// # Errors
+/// Whatever happens, the database is then as it was before.
+pub fn import(
+    mut source: Source,
+    database: &Path,
+    stream: &Stream,
+    append: bool,
+    bar: &ProgressBar,
+    cancel: &Cancel,
+) -> Result<Imported, ImportError> {
+    if !takes_flows(stream) {
+        return Err(ImportError::OtherColumns {
+            stream: stream.name.clone(),
+        });
+    }
+    let failed = |reason| ImportError::Database {
+        path: database.to_owned(),
+        reason,
+    };
+    let mut target = Target::open(database)?;
+    let mut rejected = Rejected::new(source.rejected_path());
+    let transaction = target.begin()?;
+    let (made, before) = table(&transaction, database, stream, append)?;
+    let mut id = before;
+    {
+        let mut insert = transaction.prepare(&insert_sql(stream)).map_err(failed)?;
+        let mut number = 0;
+        while let Some(whole) = source.read_line()? {
+            number += 1;
+            if number % BATCH == 0 {
+                bar.set_message(format!("{} rows", id - before));
+                if cancel.is_cancelled() {
+                    return Err(ImportError::Interrupted);
+                }
+            }
+            match whole.and_then(|()| flow::fields(source.line())) {
+                Err(reason) => rejected.line(number, &reason, source.line())?,
+                Ok(fields) => {
+                    id = id.checked_add(1).ok_or_else(|| ImportError::NoIds {
+                        table: stream.table.clone(),
+                        id,
+                    })?;
+                    insert_record(&mut insert, id, &fields).map_err(failed)?;
+                }
+            }
+        }
+    }
+    if made {
+        bar.set_message("making the index on id");
+        let index = quoted(&format!("{}_id", stream.table));
+        let (table, id) = (quoted(&stream.table), quoted(&stream.id));
+        let sql = format!("CREATE UNIQUE INDEX {index} ON {table} ({id})");
+        transaction.execute_batch(&sql).map_err(failed)?;
+    }
+    rejected.finish()?;
+    if cancel.is_cancelled() {
+        return Err(ImportError::Interrupted);
+    }
+    transaction.commit().map_err(failed)?;
+    target.publish()?;
+    Ok(Imported {
+        ids: (before, id),
+        rejected: rejected.count(),
+        rejected_file: rejected.path(),
+    })
+}
+
+/// Whether the stream has the columns of LANL's lines, and `time` and `id` mean what they say.
+fn takes_flows(stream: &Stream) -> bool {
+    let columns = &stream.schema.columns;
+    let has = |name: &str, kind| columns.iter().any(|c| c.name == name && c.kind == kind);
+    stream.time == "time"
+        && stream.id == "id"
+        && columns.len() == COLUMNS.len() + 1
+        && has("id", Type::Integer)
+        && COLUMNS.iter().all(|(name, kind)| has(name, *kind))
+}
+
+fn expected_columns() -> String {
+    let names: Vec<_> = COLUMNS.iter().map(|(name, _)| *name).collect();
+    format!("id, {}", names.join(", "))
+}
+
+/// Finds the table or makes it: whether it was made, and the largest id in it.
+///
+/// The table is clustered by `(time, id)`, so that a window is read from one end to the other.
+fn table(
+    connection: &Connection,
+    database: &Path,
+    stream: &Stream,
+    append: bool,
+) -> Result<(bool, i64), ImportError> {
+    let failed = |reason| ImportError::Database {
+        path: database.to_owned(),
+        reason,
+    };
+    let table = quoted(&stream.table);
+    if !connection
+        .table_exists(None, stream.table.as_str())
+        .map_err(failed)?
+    {
+        let column = |column: &Column| {
+            let kind = column.kind.name().to_ascii_uppercase();
+            format!("{} {kind} NOT NULL", quoted(&column.name))
+        };
+        let columns: Vec<_> = stream.schema.columns.iter().map(column).collect();
+        let sql = format!(
+            "CREATE TABLE {table} ({}, PRIMARY KEY (\"time\", \"id\")) WITHOUT ROWID",
+            columns.join(", ")
+        );
+        connection.execute_batch(&sql).map_err(failed)?;
+        return Ok((true, 0));
+    }
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+    let has_rows: bool = connection
+        .query_row(&sql, [], |row| row.get(0))
+        .map_err(failed)?;
+    if has_rows && !append {
+        let (table, path) = (stream.table.clone(), database.to_owned());
+        return Err(ImportError::NotEmpty { table, path });
+    }
+    let sql = format!("SELECT coalesce(max(CAST(t.\"id\" AS INTEGER)), 0) FROM {table} AS t");
+    let last = connection
+        .query_row(&sql, [], |row| row.get(0))
+        .map_err(failed)?;
+    Ok((false, last))
+}
+
+fn insert_sql(stream: &Stream) -> String {
+    let columns: Vec<_> = COLUMNS.iter().map(|(name, _)| quoted(name)).collect();
+    format!(
+        "INSERT INTO {} (\"id\", {}) VALUES (?{})",
+        quoted(&stream.table),
+        columns.join(", "),
+        ", ?".repeat(COLUMNS.len())
+    )
+}
+
+fn insert_record(
+    insert: &mut Statement<'_>,
+    id: i64,
+    fields: &[Field<'_>; COLUMNS.len()],
+) -> rusqlite::Result<()> {
+    insert.raw_bind_parameter(1, id)?;
+    for (at, field) in (2..).zip(fields) {
+        match *field {
+            Field::Integer(integer) => insert.raw_bind_parameter(at, integer)?,
+            Field::Text(text) => insert.raw_bind_parameter(at, text)?,
+        }
+    }
+    insert.raw_execute().map(|_| ())
+}

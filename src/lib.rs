@@ -1,0 +1,43 @@
+//! Streams time-stamped records out of a database over HTTP, in the format the client names.
+//!
+//! One request is one window of one table: it starts at once, holds a constant amount of memory,
+//! and is either complete or visibly broken.
+//!
+//! # The map
+//!
+//! Arrows point one way: `main → http → stream → store → formats`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `main.rs` | the command line, nothing else |
+//! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
+//! | [`stream`] | the pump: records → encoder → bounded chunks |
+//! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |
+//! | [`selection`] | which records a client asks for: windows, positions, ranges |
+//! | [`config`] | file + environment + flags → one typed configuration |
+//! | [`import`] | loads LANL's lines into a table |
+//! | [`generate`] | makes lines of the same shape |
+//! | [`flow`] | LANL's nine columns, as one line |
+//! | [`suggest`] | "did you mean …?" |
+//! | [`flows_formats`] | (package `formats/`) what a format is, and one file per format |
+//!
+//! # The path of a request
+//!
+//! 1. [`http::server`] accepts a connection and notes the request's id.
+//! 2. Filters turn path and query into a stream, a format and a [`selection::Selection`], refuse
+//!    what they do not understand, and borrow a connection.
+//! 3. [`stream::start`] runs the scan on a thread that may block: the store pushes each record into
+//!    the encoder, whose bytes leave in chunks through a bounded channel.
+//! 4. The reply's head waits for the first chunk, so that what fails early has a status. A document
+//!    that fits into it is one write; any other is a chunked body, which a failure leaves without
+//!    its end.
+
+pub mod config;
+pub mod flow;
+pub mod generate;
+pub mod http;
+pub mod import;
+pub mod selection;
+pub mod store;
+pub mod stream;
+pub mod suggest;

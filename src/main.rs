@@ -1,0 +1,413 @@
+//! The command `flows`.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::{Parser, Subcommand};
+use flows::config::{Config, DEFAULT_FILE, Stream};
+use flows::generate::Lines;
+use flows::http::{App, server};
+use flows::import::{ImportError, Imported, Source, import};
+use flows::store::Cancel;
+use flows::store::sqlite::Sqlite;
+use flows::store::sqlite::check::{Finding, check};
+use flows_formats::Registry;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Streams time-stamped records out of a database over HTTP, in the format the client names.
+///
+/// Exit codes: 0 fine, 2 wrong usage or configuration, 1 anything else.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the configured streams until SIGINT or SIGTERM
+    ///
+    /// Checks configuration and database first, as `flows check` does. The address really bound is
+    /// the one line on standard output; the log goes to standard error. At the first signal running
+    /// streams get server.shutdown_seconds to finish; a second one quits at once.
+    Serve {
+        #[command(flatten)]
+        configured: Configured,
+        /// Listen here, instead of at server.listen; port 0 takes a free one
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+    },
+    /// Load LANL's flows into the table of the stream `flows`
+    ///
+    /// Each line: time,duration,src_comp,src_port,dst_comp,dst_port,protocol,packet_count,byte_count.
+    /// Lines that are no flows go to SOURCE.rejected, with their number and the reason. All or
+    /// nothing: interrupted, even killed, the database is as it was before.
+    Import {
+        /// A file, gzipped or not, or - for standard input
+        source: PathBuf,
+        #[command(flatten)]
+        configured: Configured,
+        /// Add to a table that has records, continuing their numbers
+        #[arg(long)]
+        append: bool,
+    },
+    /// Print synthetic flows in the shape of LANL's lines
+    Generate {
+        /// How many lines
+        #[arg(long, value_name = "N")]
+        rows: u64,
+        /// The same seed makes the same lines
+        #[arg(long, value_name = "S", default_value_t = 0)]
+        seed: u64,
+    },
+    /// Make a database of synthetic flows, serve it, and show how to ask for them
+    ///
+    /// The database is in a temporary folder, and gone when the demo stops.
+    Demo {
+        /// How many records
+        #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+        rows: u64,
+        /// Listen here; port 0 takes a free one
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+        listen: SocketAddr,
+    },
+    /// List the formats that clients can name
+    Formats,
+    /// Say what every stream will serve, or what is wrong and how to mend it
+    Check {
+        #[command(flatten)]
+        configured: Configured,
+    },
+}
+
+#[derive(clap::Args)]
+struct Configured {
+    /// Read the configuration from here [default: config/flows.toml if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Use this SQLite file, instead of database.path
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+}
+
+impl Configured {
+    fn load(self) -> anyhow::Result<Config> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = self
+            .config
+            .as_deref()
+            .or_else(|| default.exists().then_some(default));
+        let mut config = Config::load(file).context(Usage)?;
+        if let Some(path) = self.database {
+            config.database.path = path;
+        }
+        Ok(config)
+    }
+}
+
+/// Marks an error as one of usage or configuration: exit code 2.
+#[derive(Debug)]
+struct Usage;
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("usage")
+    }
+}
+
+fn main() -> ExitCode {
+    let Err(error) = run(Arguments::parse().command) else {
+        return ExitCode::SUCCESS;
+    };
+    let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().map(io::Error::kind) == Some(io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken_pipe) {
+        // Whoever read our output has seen enough.
+        return ExitCode::SUCCESS;
+    }
+    let usage = error.is::<Usage>();
+    // The mark is no part of the message.
+    let message: Vec<_> = error
+        .chain()
+        .skip(usage.into())
+        .map(ToString::to_string)
+        .collect();
+    let _ = writeln!(io::stderr(), "flows: {}", message.join(": "));
+    if usage {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve { configured, listen } => {
+            let mut config = configured.load()?;
+            config.server.listen = listen.unwrap_or(config.server.listen);
+            serve_checked(&config)
+        }
+        Command::Import {
+            source,
+            configured,
+            append,
+        } => {
+            let config = configured.load()?;
+            import_file(&source, &config, append)
+        }
+        Command::Generate { rows, seed } => {
+            // A larger buffer than stdout's own, whose lines would be written one by one.
+            io::copy(
+                &mut Lines::new(rows, seed),
+                &mut io::BufWriter::new(io::stdout().lock()),
+            )?;
+            Ok(())
+        }
+        Command::Demo { rows, listen } => demo(rows, listen),
+        Command::Formats => formats(),
+        Command::Check { configured } => report(&configured.load()?),
+    }
+}
+
+/// Shows what there is to say about configuration and database.
+fn report(config: &Config) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut errors = 0;
+    for finding in check(&config.database, streams(config)) {
+        match finding {
+            Finding::Fine(text) => writeln!(out, "{text}")?,
+            Finding::Warning(text) => writeln!(out, "warning: {text}")?,
+            Finding::Error(text) => {
+                errors += 1;
+                writeln!(out, "error: {text}")?;
+            }
+        }
+    }
+    match errors {
+        0 => Ok(()),
+        1 => Err(anyhow!(
+            "1 error; it is on standard output, with the way to mend it"
+        )),
+        _ => Err(anyhow!(
+            "{errors} errors; they are on standard output, with ways to mend them"
+        )),
+    }
+    .context(Usage)
+}
+
+fn streams(config: &Config) -> impl Iterator<Item = &Stream> {
+    config.streams.iter().map(Arc::as_ref)
+}
+
+/// Lists the registry.
+fn formats() -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{:8} {:34} {:10} SUMMARY",
+        "NAME", "MEDIA TYPES", "EXTENSION"
+    )?;
+    for format in Registry::load()?.iter() {
+        let media_types = format.media_types.join(", ");
+        let extension = format!(".{}", format.extension);
+        writeln!(
+            out,
+            "{:8} {media_types:34} {extension:10} {}",
+            format.name, format.summary
+        )?;
+    }
+    Ok(())
+}
+
+/// Checks, then serves until a signal.
+fn serve_checked(config: &Config) -> anyhow::Result<()> {
+    log_to_stderr();
+    let mut errors = Vec::new();
+    for finding in check(&config.database, streams(config)) {
+        match finding {
+            Finding::Fine(_) => {}
+            Finding::Warning(text) => tracing::warn!("{text}"),
+            Finding::Error(text) => errors.push(text),
+        }
+    }
+    if let Some(last) = errors.pop() {
+        for error in errors {
+            writeln!(io::stderr(), "flows: {error}")?;
+        }
+        return Err(anyhow!(last)).context(Usage);
+    }
+    serve(config, |address| {
+        writeln!(io::stdout(), "listening on http://{address}")
+    })
+}
+
+fn log_to_stderr() {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// Serves until a signal; tells `listening` the address.
+fn serve(
+    config: &Config,
+    listening: impl FnOnce(SocketAddr) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let formats = Registry::load()?;
+    let store = Arc::new(Sqlite::new(&config.database));
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let address = config.server.listen;
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
+        })?;
+        listening(listener.local_addr()?)?;
+        let stop = async {
+            signals.next().await;
+            tokio::spawn(async move {
+                signals.next().await;
+                std::process::exit(1);
+            });
+        };
+        server::serve(listener, App::new(config, formats, store), &config.server, stop).await;
+        Ok::<_, anyhow::Error>(())
+    })?;
+    // Scans whose client was cut off end within milliseconds.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+/// SIGINT and SIGTERM.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals(
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        ))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+fn demo(rows: u64, listen: SocketAddr) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("flows-demo-").tempdir()?;
+    let mut config = Config::load(None).context(Usage)?;
+    config.database.path = folder.path().join("demo.db");
+    config.server.listen = listen;
+    config.server.shutdown = Duration::ZERO;
+    let bar = progress_bar();
+    let lines = bar.wrap_read(Lines::new(rows, 0));
+    let source = Source::new("the generator", folder.path().join("rejected"), lines)?;
+    import_interruptibly(source, &config, false, bar)?;
+    log_to_stderr();
+    serve(&config, |address| {
+        let url = format!("http://{address}/api/v1/stream/flows");
+        let mut out = io::stdout().lock();
+        writeln!(
+            out,
+            "{rows} synthetic records, until Ctrl-C, at http://{address}\ntry:"
+        )?;
+        writeln!(out, "  curl '{url}?limit=3'")?;
+        writeln!(
+            out,
+            "  curl '{url}?scanned_after=0&scanned_before=2505600&limit=3&format=xml'"
+        )?;
+        writeln!(out, "  curl '{url}.csv' | tail -n 3")?;
+        out.flush()
+    })
+}
+
+fn import_file(source: &Path, config: &Config, append: bool) -> anyhow::Result<()> {
+    let bar = progress_bar();
+    let source =
+        Source::open(source, &bar).with_context(|| format!("cannot read {}", source.display()))?;
+    let Imported {
+        ids: (before, last),
+        rejected,
+        rejected_file,
+    } = import_interruptibly(source, config, append, bar)?;
+    let mut out = io::stdout().lock();
+    write!(
+        out,
+        "kept {} lines in {}",
+        last - before,
+        config.database.path.display()
+    )?;
+    if last > before {
+        write!(out, " (ids {} to {last})", before + 1)?;
+    }
+    match rejected {
+        0 => writeln!(out, ", rejected none")?,
+        _ => writeln!(
+            out,
+            ", rejected {rejected} (see {})",
+            rejected_file.display()
+        )?,
+    }
+    Ok(())
+}
+
+/// Imports into the stream `flows`, until a signal.
+fn import_interruptibly(
+    source: Source,
+    config: &Config,
+    append: bool,
+    bar: ProgressBar,
+) -> anyhow::Result<Imported> {
+    let stream = config
+        .stream("flows")
+        .ok_or_else(|| anyhow!("the configuration has no stream called flows to import into"))
+        .context(Usage)?;
+    let (stream, database) = (Arc::clone(stream), config.database.path.clone());
+    let cancel = Cancel::default();
+    let cancelled = cancel.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let imported = runtime.block_on(async {
+        let mut signals = Signals::new().context("cannot watch for signals")?;
+        let mut import = tokio::task::spawn_blocking(move || {
+            let imported = import(source, &database, &stream, append, &bar, &cancelled);
+            bar.finish_and_clear();
+            imported
+        });
+        tokio::select! {
+            imported = &mut import => return anyhow::Ok(imported??),
+            () = signals.next() => cancel.cancel(),
+        }
+        match tokio::time::timeout(Duration::from_secs(2), import).await {
+            Ok(imported) => Ok(imported??),
+            // It waits for its source, or for the disk: nothing is committed.
+            Err(_) => Err(ImportError::Interrupted.into()),
+        }
+    });
+    runtime.shutdown_background();
+    imported
+}
+
+/// Shows the bytes of the source and the rows made of them, on a terminal only.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    let template = "{bytes} of {total_bytes} {wide_bar} {msg}, {elapsed}, {eta} left";
+    // The template is tested by every import on a terminal.
+    bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
+    bar
+}

@@ -1,0 +1,149 @@
+//! What a database must offer: connections, and scans that push records into a sink.
+//!
+//! [`sqlite`] is the one database there is. A store knows nothing of formats' names or of HTTP.
+
+pub mod sqlite;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flows_formats::Record;
+
+use crate::config::Stream;
+use crate::selection::Range;
+
+/// A database with a pool of connections.
+pub trait Store: Send + Sync {
+    /// A connection that is idle at this moment. Never waits, never blocks.
+    fn idle(&self) -> Option<Box<dyn Connection>>;
+
+    /// A connection, opened now or handed back within `wait`. Blocks its thread.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when there is none in time.
+    fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError>;
+
+    /// How many connections there can be, and so streams at once.
+    fn connections(&self) -> usize;
+}
+
+/// A connection on loan from the pool; it goes home when dropped.
+pub trait Connection: Send {
+    /// Hands every record of `range` to `sink`, in `(time, id)` order and from one snapshot, and
+    /// gives the sink back. It blocks its thread for as long as the scan takes.
+    ///
+    /// The sink is owned, not borrowed, so that a store may let the database call it.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when the sink had enough or `cancel` was set; otherwise what the
+    /// database said.
+    fn scan_into(
+        &mut self,
+        stream: &Stream,
+        range: &Range,
+        sink: Box<dyn Sink>,
+        cancel: &Cancel,
+    ) -> (Box<dyn Sink>, Result<(), StoreError>);
+}
+
+impl dyn Connection + '_ {
+    /// [`Connection::scan_into`], for a sink whose type is known and wanted back.
+    ///
+    /// # Errors
+    /// Those of [`Connection::scan_into`].
+    pub fn scan<S: Sink>(
+        &mut self,
+        stream: &Stream,
+        range: &Range,
+        sink: S,
+        cancel: &Cancel,
+    ) -> (S, Result<(), StoreError>) {
+        let (sink, result) = self.scan_into(stream, range, Box::new(sink), cancel);
+        let sink: Box<dyn Any> = sink;
+        let sink = sink
+            .downcast()
+            .expect("a store gives back the very sink it was given");
+        (*sink, result)
+    }
+}
+
+/// Takes the records of a scan.
+pub trait Sink: Any + Send {
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// [`Stop`] ends the scan.
+    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop>;
+
+    /// Called many times a second while the scan runs, whether it finds records or not.
+    ///
+    /// # Errors
+    /// [`Stop`] ends the scan.
+    fn tick(&mut self) -> Result<(), Stop>;
+
+    /// Told that the next record has a text that was not UTF-8 and has U+FFFD in it now.
+    fn replaced(&mut self);
+}
+
+/// The sink wants no more records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop;
+
+/// Tells a scan, from any thread, that nobody wants its records any more.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Ends the scan, within about 10 ms, also while it finds nothing or sorts.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Cancel::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a scan did not reach its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// No connection in time.
+    #[error("no database connection became free in time{}", reason.as_ref().map(|r| format!(" ({r})")).unwrap_or_default())]
+    Unavailable {
+        /// What opening one failed with, if it was that.
+        reason: Option<String>,
+    },
+    /// A writer holds the lock for longer than the configured wait.
+    #[error("stream {stream}: the database is locked by a writer; try again")]
+    Busy {
+        /// The stream's name.
+        stream: String,
+    },
+    /// A record that is not what the stream's configuration declares.
+    #[error("stream {stream}, column {column}, record with id {id}: {reason}")]
+    Value {
+        /// The stream's name.
+        stream: String,
+        /// The column's name.
+        column: String,
+        /// The record's id, as the database holds it.
+        id: String,
+        /// What is there, and what is declared.
+        reason: String,
+    },
+    /// The database cannot answer: no such table, a corrupt page, a full disk.
+    #[error("stream {stream}: {reason}; `flows check` tells more")]
+    Database {
+        /// The stream's name.
+        stream: String,
+        /// What the database said.
+        reason: String,
+    },
+    /// Nobody wants the records any more.
+    #[error("stopped")]
+    Stopped,
+}

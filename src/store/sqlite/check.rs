@@ -1,0 +1,321 @@
+//! What is wrong with a database, and how to mend it.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, Result};
+
+use super::query::{Query, cast, quoted};
+use super::table::{Affinity, Table};
+use super::values::{described, is_integer};
+use crate::config::{Database, Stream};
+use crate::selection::{Position, Range};
+use crate::suggest::nearest;
+
+/// One line of a check's report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// What will be served.
+    Fine(String),
+    /// What works, but not as well as it could.
+    Warning(String),
+    /// What cannot work.
+    Error(String),
+}
+
+/// Looks at the database and at every stream in it. Writes nothing.
+pub fn check<'s>(
+    database: &Database,
+    streams: impl IntoIterator<Item = &'s Stream>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match open(database, &mut findings) {
+        Err(error) => findings.push(Finding::Error(error)),
+        Ok(connection) => {
+            for stream in streams {
+                let look = Look {
+                    database,
+                    connection: &connection,
+                    stream,
+                };
+                match look.stream(&mut findings) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => findings.push(look.error(error)),
+                    Err(error) => findings.push(look.error(error.to_string())),
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// Opens the database, or says why it cannot be read.
+fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, String> {
+    let path = database.path.display();
+    let wal = match super::is_wal(&database.path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(format!(
+                "there is no database {path}; make one with `flows import SOURCE --database \
+                 {path}`, or name another with --database or database.path"
+            ));
+        }
+        Err(error) => return Err(format!("the database {path} cannot be read: {error}")),
+        Ok(None) => {
+            return Err(format!(
+                "{path} is not an SQLite database; name another with --database or database.path"
+            ));
+        }
+        Ok(Some(wal)) => wal,
+    };
+    let folder = match database.path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let writable = tempfile::tempfile_in(folder).is_ok();
+    let opened = super::open(database).and_then(|connection| {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    });
+    let mend = format!(
+        "{path} is in write-ahead-log mode, and its readers write beside it, but this user cannot \
+         write the folder {}; allow that, or run `sqlite3 {path} 'PRAGMA journal_mode = DELETE'`",
+        folder.display()
+    );
+    match opened {
+        Err(error) => Err(match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => mend,
+            Some(ErrorCode::NotADatabase) => format!(
+                "{path} is not an SQLite database (damaged or encrypted); name another with \
+                 --database or database.path"
+            ),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                format!("the database {path} is locked by a writer; try again when it has finished")
+            }
+            _ => format!("the database {path} cannot be read: {error}"),
+        }),
+        Ok(connection) => {
+            if wal && !writable {
+                findings.push(Finding::Warning(mend));
+            } else if !wal {
+                findings.push(Finding::Warning(format!(
+                    "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
+                     `sqlite3 {path} 'PRAGMA journal_mode = WAL'` mends that"
+                )));
+            }
+            Ok(connection)
+        }
+    }
+}
+
+/// A stream being looked at.
+struct Look<'a> {
+    database: &'a Database,
+    connection: &'a Connection,
+    stream: &'a Stream,
+}
+
+impl Look<'_> {
+    fn error(&self, text: String) -> Finding {
+        Finding::Error(format!("stream {}: {text}", self.stream.name))
+    }
+
+    fn warning(&self, text: String) -> Finding {
+        Finding::Warning(format!("stream {}: {text}", self.stream.name))
+    }
+
+    /// Looks at the stream; the inner error is what cannot work.
+    fn stream(&self, findings: &mut Vec<Finding>) -> Result<Result<(), String>> {
+        let stream = self.stream;
+        let Some(table) = Table::inspect(self.connection, &stream.table)? else {
+            return self.no_table().map(Err);
+        };
+        let query = match Query::new(stream, &table) {
+            Ok(query) => query,
+            Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
+        };
+        if let Some(error) = self.positions_are_integers()? {
+            return Ok(Err(error));
+        }
+        findings.push(Finding::Fine(format!(
+            "stream {}: {} {}, ordered by ({}, {})",
+            stream.name,
+            if table.view { "view" } else { "table" },
+            stream.table,
+            stream.time,
+            stream.id
+        )));
+        for column in &stream.schema.columns {
+            let nullable = if column.nullable { ", nullable" } else { "" };
+            let text = format!("  {} {}{nullable}", column.name, column.kind);
+            findings.push(Finding::Fine(text));
+        }
+        self.affinities(&table, findings);
+        if self.sorts(&query)? {
+            findings.push(self.warning(self.no_index(&table, &query)));
+        }
+        Ok(Ok(()))
+    }
+
+    fn no_table(&self) -> Result<String> {
+        let tables: Vec<String> = self
+            .connection
+            .prepare(
+                "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') \
+                 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect::<Result<_>>()?;
+        let missing = &self.stream.table;
+        let there_are = if tables.is_empty() {
+            "there is none; `flows import SOURCE` makes one for LANL's flows".to_owned()
+        } else {
+            format!("there are: {}", tables.join(", "))
+        };
+        Ok(format!(
+            "no table {missing}{}; {there_are}",
+            did_you_mean(missing, &tables)
+        ))
+    }
+
+    fn no_column(&self, table: &Table, missing: &str) -> String {
+        let columns: Vec<_> = table.columns().collect();
+        let hint = did_you_mean(missing, &columns);
+        let there_are = columns.join(", ");
+        format!(
+            "the table {} has no column {missing}{hint}; it has: {there_are}",
+            self.stream.table
+        )
+    }
+
+    /// Looks at some records: is their time, is their id a 64-bit integer?
+    fn positions_are_integers(&self) -> Result<Option<String>> {
+        let Stream {
+            table, time, id, ..
+        } = self.stream;
+        let (time, id) = (quoted(time), quoted(id));
+        let sql = format!(
+            "SELECT t.{time}, t.{id} FROM {} AS t LIMIT 100",
+            quoted(table)
+        );
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            for (at, what, column) in [(0, "time", &time), (1, "id", &id)] {
+                let value = row.get_ref(at)?;
+                if !is_integer(value) {
+                    return Ok(Some(format!(
+                        "the {what} column {column} of table {table} holds {}, but a {what} must \
+                         be a 64-bit integer, since records are ordered and windows cut by it; \
+                         name a column of integers, such as a generated one",
+                        described(value)
+                    )));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn affinities(&self, table: &Table, findings: &mut Vec<Finding>) {
+        let stream = self.stream;
+        for column in &stream.schema.columns {
+            let Some(affinity) = table.affinity(&column.name) else {
+                continue;
+            };
+            if cast(column.kind, affinity).is_some() {
+                let position = column.name == stream.time || column.name == stream.id;
+                let also = if position {
+                    "; order and bounds use a cast"
+                } else {
+                    ""
+                };
+                findings.push(self.warning(format!(
+                    "the column {} is declared {}, but in the table it has {}: each value is \
+                     converted{also}, and one that cannot be breaks the stream",
+                    column.name,
+                    column.kind,
+                    describe(affinity)
+                )));
+            }
+        }
+    }
+
+    /// Whether SQLite sorts the whole table, or a window of it, before the first record.
+    fn sorts(&self, query: &Query) -> Result<bool> {
+        let bound = Some(Position {
+            time: 0,
+            id: i64::MAX,
+        });
+        let whole = Range::default();
+        let window = Range {
+            after: bound,
+            until: bound,
+            limit: None,
+        };
+        for range in [whole, window] {
+            let (sql, parameters) = query.select(&range);
+            let mut plan = self
+                .connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let steps: Vec<String> = plan
+                .query_map(rusqlite::params_from_iter(parameters), |row| {
+                    row.get("detail")
+                })?
+                .collect::<Result<_>>()?;
+            if steps.iter().any(|step| step.contains("TEMP B-TREE")) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn no_index(&self, table: &Table, query: &Query) -> String {
+        let Stream {
+            table: name,
+            time,
+            id,
+            ..
+        } = self.stream;
+        let path = self.database.path.display();
+        let mend = if table.view {
+            format!("index the table behind the view by ({time}, {id})")
+        } else {
+            format!("sqlite3 {path} '{}' mends that", query.index())
+        };
+        let size = std::fs::metadata(&self.database.path).map_or(0, |file| file.len());
+        format!(
+            "no index of {name} gives ({time}, {id}) order: each request sorts its window first, \
+             in a temporary file in {}, which for a whole table grows to about the size of its \
+             records (the database has {} MiB); {mend}",
+            temporary_folder().display(),
+            size.div_ceil(1 << 20)
+        )
+    }
+}
+
+fn did_you_mean(missing: &str, candidates: &[impl AsRef<str>]) -> String {
+    nearest(missing, candidates)
+        .map(|name| format!(" (did you mean {name}?)"))
+        .unwrap_or_default()
+}
+
+fn describe(affinity: Affinity) -> &'static str {
+    match affinity {
+        Affinity::Integer => "integer affinity",
+        Affinity::Real => "real affinity",
+        Affinity::Numeric => "numeric affinity",
+        Affinity::Text => "text affinity",
+        Affinity::Blob => "no type",
+    }
+}
+
+/// Where SQLite puts temporary files on Unix (<https://sqlite.org/tempfiles.html>, section 5).
+fn temporary_folder() -> PathBuf {
+    let named = ["SQLITE_TMPDIR", "TMPDIR"]
+        .into_iter()
+        .filter_map(std::env::var_os);
+    let usual = ["/var/tmp", "/usr/tmp", "/tmp"].into_iter().map(Into::into);
+    named
+        .chain(usual)
+        .map(PathBuf::from)
+        .find(|folder| folder.is_dir())
+        .unwrap_or_else(|| PathBuf::from("."))
+}

@@ -1,0 +1,88 @@
+//! What SQLite knows of a table: its columns and their affinities.
+
+use rusqlite::{Connection, OptionalExtension, Result};
+
+/// A column's affinity: what SQLite turns values into before it stores and compares them
+/// (<https://sqlite.org/datatype3.html>, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Integer,
+    Real,
+    Numeric,
+    Text,
+    Blob,
+}
+
+impl Affinity {
+    /// Section 3.1 of SQLite's rules. In a `STRICT` table `ANY` keeps values as they are.
+    fn of(declared: &str, strict: bool) -> Affinity {
+        let declared = declared.to_ascii_uppercase();
+        let has = |part: &str| declared.contains(part);
+        if has("INT") {
+            Affinity::Integer
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Affinity::Text
+        } else if has("BLOB") || declared.is_empty() || (strict && declared == "ANY") {
+            Affinity::Blob
+        } else if has("REAL") || has("FLOA") || has("DOUB") {
+            Affinity::Real
+        } else {
+            Affinity::Numeric
+        }
+    }
+}
+
+/// A table or view as SQLite describes it.
+pub(super) struct Table {
+    /// Whether it is a view, which has no index of its own.
+    pub(super) view: bool,
+    /// Whether rows have a rowid.
+    rowid: bool,
+    columns: Vec<(String, Affinity)>,
+}
+
+impl Table {
+    /// Describes the table of that name; `None` when there is none.
+    pub(super) fn inspect(connection: &Connection, name: &str) -> Result<Option<Table>> {
+        let found = connection
+            .query_row(
+                "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' \
+                 AND name = ?1 COLLATE NOCASE",
+                [name],
+                |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)),
+            )
+            .optional()?;
+        let Some((kind, without_rowid, strict)): Option<(_, bool, bool)> = found else {
+            return Ok(None);
+        };
+        let columns = connection
+            .prepare("SELECT name, type FROM pragma_table_xinfo(?1)")?
+            .query_map([name], |row| {
+                Ok((row.get(0)?, Affinity::of(&row.get::<_, String>(1)?, strict)))
+            })?
+            .collect::<Result<_>>()?;
+        let view = kind == "view";
+        Ok(Some(Table {
+            view,
+            rowid: !view && !without_rowid,
+            columns,
+        }))
+    }
+
+    /// The affinity of a column; `None` when there is no such column.
+    pub(super) fn affinity(&self, column: &str) -> Option<Affinity> {
+        let is_rowid = ["rowid", "_rowid_", "oid"]
+            .iter()
+            .any(|n| n.eq_ignore_ascii_case(column));
+        self.columns
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(column))
+            .map(|(_, affinity)| *affinity)
+            .or((self.rowid && is_rowid).then_some(Affinity::Integer))
+    }
+
+    /// The names of all columns.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|(name, _)| name.as_str())
+    }
+}
