@@ -231,11 +231,11 @@ fn formats() -> anyhow::Result<()> {
 /// Checks, then serves until a signal.
 fn serve_checked(config: &Config) -> anyhow::Result<()> {
     log_to_stderr();
-    let mut errors = Vec::new();
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     for finding in check(&config.database, streams(config)) {
         match finding {
             Finding::Fine(_) => {}
-            Finding::Warning(text) => tracing::warn!("{text}"),
+            Finding::Warning(text) => warnings.push(text),
             Finding::Error(text) => errors.push(text),
         }
     }
@@ -244,6 +244,9 @@ fn serve_checked(config: &Config) -> anyhow::Result<()> {
             writeln!(io::stderr(), "flows: {error}")?;
         }
         return Err(anyhow!(last)).context(Usage);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     serve(config, |address| {
         writeln!(io::stdout(), "listening on http://{address}")
@@ -400,7 +403,12 @@ fn import_interruptibly(
         }
     });
     runtime.shutdown_background();
-    imported
+    match imported {
+        Err(error) if matches!(error.downcast_ref(), Some(ImportError::OtherColumns { .. })) => {
+            Err(error).context(Usage)
+        }
+        imported => imported,
+    }
 }
 
 /// Shows the bytes of the source and the rows made of them, on a terminal only.

@@ -5,6 +5,7 @@
 /// ```
 /// use flows::suggest::nearest;
 /// assert_eq!(nearest("scaned_after", &["scanned_after", "limit"]), Some("scanned_after"));
+/// assert_eq!(nearest("cvs", &["csv", "xml"]), Some("csv"));
 /// assert_eq!(nearest("colour", &["scanned_after", "limit"]), None);
 /// ```
 pub fn nearest<'a>(given: &str, candidates: &'a [impl AsRef<str>]) -> Option<&'a str> {
@@ -14,13 +15,9 @@ pub fn nearest<'a>(given: &str, candidates: &'a [impl AsRef<str>]) -> Option<&'a
     }
     candidates
         .iter()
-        .map(|candidate| {
-            (
-                strsim::jaro_winkler(given, candidate.as_ref()),
-                candidate.as_ref(),
-            )
-        })
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(AsRef::as_ref)
+        .map(|candidate| (strsim::osa_distance(given, candidate), candidate))
+        .filter(|(errors, candidate)| *errors <= candidate.len().div_ceil(3))
+        .min_by_key(|(errors, _)| *errors)
         .map(|(_, candidate)| candidate)
 }

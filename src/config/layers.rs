@@ -159,15 +159,12 @@ fn verify(
             Ok(())
         }
         (Array(values), Array(defaults)) => {
+            // Every list of the defaults has an element.
+            let default = &defaults[0];
             for (i, value) in values.iter().enumerate() {
-                // Every list of the defaults has an element.
-                verify(
-                    value,
-                    &defaults[0],
-                    &format!("{path}[{i}]"),
-                    origin,
-                    untyped,
-                )?;
+                let path = format!("{path}[{i}]");
+                complete(value, default, &path, origin)?;
+                verify(value, default, &path, origin, untyped)?;
             }
             Ok(())
         }
@@ -179,6 +176,26 @@ fn verify(
             found: format!("{} ({value})", kind(found)),
             allowed: kind(expected).to_owned(),
         }),
+    }
+}
+
+/// Refuses an element of a list that lacks a key. What is true or false may be left out: false.
+fn complete(value: &Value, default: &Value, path: &str, origin: &str) -> Result<(), ConfigError> {
+    let ValueKind::Table(defaults) = &default.kind else {
+        return Ok(());
+    };
+    let optional = |default: &Value| matches!(default.kind, ValueKind::Boolean(_));
+    let missing = defaults
+        .iter()
+        .find(|(key, default)| !optional(default) && child(value, key).is_none());
+    match missing {
+        Some((key, default)) => Err(ConfigError::Value {
+            key: format!("{path}.{key}"),
+            origin: origin.to_owned(),
+            found: "missing".to_owned(),
+            allowed: kind(&default.kind).to_owned(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -11,9 +11,13 @@ use warp::reply::Response;
 
 use crate::suggest::nearest;
 
-/// An error reply.
+/// An error reply. Boxed: it is large, and rare.
+#[derive(Clone, Debug)]
+pub(super) struct Problem(Box<Members>);
+
+/// RFC 9457's members, and ours.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Problem {
+struct Members {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
@@ -35,13 +39,13 @@ impl Reject for Problem {}
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.status, self.detail)
+        write!(f, "{} {}", self.0.status, self.0.detail)
     }
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem {
+        Problem(Box::new(Members {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -51,7 +55,7 @@ impl Problem {
             allowed: None,
             suggestion: None,
             header: None,
-        }
+        }))
     }
 
     /// A 400.
@@ -67,21 +71,21 @@ impl Problem {
     /// A 405, with `Allow`.
     pub(super) fn method_not_allowed(detail: impl Into<String>, allow: &'static str) -> Problem {
         let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
-        problem.header = Some((ALLOW, HeaderValue::from_static(allow)));
+        problem.0.header = Some((ALLOW, HeaderValue::from_static(allow)));
         problem
     }
 
     /// A 503, with `Retry-After` (in seconds).
     pub(super) fn unavailable(detail: impl Into<String>) -> Problem {
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        problem.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
+        problem.0.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
         problem
     }
 
     /// Names the parameter and, where there is one, its value.
     pub(super) fn about(mut self, parameter: &str, value: Option<&str>) -> Problem {
-        self.parameter = Some(shortened(parameter));
-        self.value = value.map(shortened);
+        self.0.parameter = Some(shortened(parameter));
+        self.0.value = value.map(shortened);
         self
     }
 
@@ -92,18 +96,19 @@ impl Problem {
         allowed: impl IntoIterator<Item = impl Into<String>>,
     ) -> Problem {
         let allowed: Vec<String> = allowed.into_iter().map(Into::into).collect();
-        self.suggestion = nearest(given, &allowed).map(str::to_owned);
-        if let Some(suggestion) = &self.suggestion {
-            self.detail
+        self.0.suggestion = nearest(given, &allowed).map(str::to_owned);
+        if let Some(suggestion) = &self.0.suggestion {
+            self.0
+                .detail
                 .push_str(&format!("; did you mean {suggestion}?"));
         }
-        self.allowed = Some(allowed);
+        self.0.allowed = Some(allowed);
         self
     }
 
     /// What would do, in words.
     pub(super) fn allowing_only(mut self, allowed: &str) -> Problem {
-        self.allowed = Some(vec![allowed.to_owned()]);
+        self.0.allowed = Some(vec![allowed.to_owned()]);
         self
     }
 
@@ -113,14 +118,14 @@ impl Problem {
 
     pub(super) fn response(&self) -> Response {
         // A struct of texts and numbers is always JSON.
-        let mut body = serde_json::to_vec_pretty(self).unwrap_or_default();
+        let mut body = serde_json::to_vec_pretty(&self.0).unwrap_or_default();
         body.push(b'\n');
         let mut response = Response::new(body.into());
         *response.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let media_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, media_type);
-        if let Some((name, value)) = &self.header {
+        if let Some((name, value)) = &self.0.header {
             response.headers_mut().insert(name, value.clone());
         }
         response.extensions_mut().insert(Why(self.to_string()));

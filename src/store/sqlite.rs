@@ -273,20 +273,29 @@ fn database(stream: &Stream, reason: String) -> StoreError {
     }
 }
 
-/// Whether a file is an SQLite database in write-ahead-log mode, from its header.
-///
-/// # Errors
-/// When the file cannot be read; `None` when it is no database.
-fn is_wal(path: &Path) -> std::io::Result<Option<bool>> {
+/// How a database keeps a transaction apart until it is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JournalMode {
+    /// An empty file is an empty database, whose mode is not decided.
+    Undecided,
+    Rollback,
+    Wal,
+}
+
+/// The mode that the header of an SQLite database states; `None` when the file is none.
+fn journal_mode(path: &Path) -> std::io::Result<Option<JournalMode>> {
     use std::io::Read;
     let mut header = [0; 20];
     let mut file = std::fs::File::open(path)?;
     if file.metadata()?.len() == 0 {
-        // An empty file is an empty database.
-        return Ok(Some(false));
+        return Ok(Some(JournalMode::Undecided));
     }
     match file.read_exact(&mut header) {
-        Ok(()) if header.starts_with(b"SQLite format 3\0") => Ok(Some(header[18] == 2)),
+        Ok(()) if header.starts_with(b"SQLite format 3\0") => Ok(Some(if header[18] == 2 {
+            JournalMode::Wal
+        } else {
+            JournalMode::Rollback
+        })),
         Ok(()) => Ok(None),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),

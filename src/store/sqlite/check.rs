@@ -1,15 +1,20 @@
 //! What is wrong with a database, and how to mend it.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Result};
 
 use super::query::{Query, cast, quoted};
 use super::table::{Affinity, Table};
 use super::values::{described, is_integer};
+use super::{INSTRUCTIONS, JournalMode};
 use crate::config::{Database, Stream};
 use crate::selection::{Position, Range};
 use crate::suggest::nearest;
+
+/// How long looking at records may take.
+const SAMPLE: Duration = Duration::from_millis(100);
 
 /// One line of a check's report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +56,7 @@ pub fn check<'s>(
 /// Opens the database, or says why it cannot be read.
 fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, String> {
     let path = database.path.display();
-    let wal = match super::is_wal(&database.path) {
+    let mode = match super::journal_mode(&database.path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(format!(
                 "there is no database {path}; make one with `flows import SOURCE --database \
@@ -64,12 +69,13 @@ fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, 
                 "{path} is not an SQLite database; name another with --database or database.path"
             ));
         }
-        Ok(Some(wal)) => wal,
+        Ok(Some(mode)) => mode,
     };
     let folder = match database.path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
+    let wal = mode == JournalMode::Wal;
     let writable = tempfile::tempfile_in(folder).is_ok();
     let opened = super::open(database).and_then(|connection| {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
@@ -95,7 +101,7 @@ fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, 
         Ok(connection) => {
             if wal && !writable {
                 findings.push(Finding::Warning(mend));
-            } else if !wal {
+            } else if mode == JournalMode::Rollback {
                 findings.push(Finding::Warning(format!(
                     "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
                      `sqlite3 {path} 'PRAGMA journal_mode = WAL'` mends that"
@@ -196,10 +202,27 @@ impl Look<'_> {
             "SELECT t.{time}, t.{id} FROM {} AS t LIMIT 100",
             quoted(table)
         );
-        let mut statement = self.connection.prepare(&sql)?;
+        // A view may have to look long for its first record.
+        let start = Instant::now();
+        let enough = move || start.elapsed() > SAMPLE;
+        self.connection
+            .progress_handler(INSTRUCTIONS, Some(enough))?;
+        let found = self.sample(&sql, &time, &id);
+        self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        match found {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
+    fn sample(&self, sql: &str, time: &str, id: &str) -> Result<Option<String>> {
+        let table = &self.stream.table;
+        let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            for (at, what, column) in [(0, "time", &time), (1, "id", &id)] {
+            for (at, what, column) in [(0, "time", time), (1, "id", id)] {
                 let value = row.get_ref(at)?;
                 if !is_integer(value) {
                     return Ok(Some(format!(

@@ -1,0 +1,263 @@
+//! `flows check`: what it finds, and that what it advises mends it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use rusqlite::Connection;
+
+use crate::harness::{Ran, assert_has, database, folder, run, ten_records};
+
+fn check(folder: &Path, database: &str) -> Ran {
+    run(folder, &["check", "--database", database])
+}
+
+fn check_with(folder: &Path, configuration: &str) -> Ran {
+    fs::write(folder.join("test.toml"), configuration).unwrap();
+    run(
+        folder,
+        &["check", "--config", "test.toml", "--database", "made.db"],
+    )
+}
+
+fn stream(columns: &str) -> String {
+    format!(
+        "[[streams]]\nname = \"t\"\ntable = \"t\"\ntime = \"time\"\nid = \"id\"\ncolumns = [{columns}]\n"
+    )
+}
+
+const ID: &str = "{ name = \"id\", type = \"integer\" }";
+
+#[test]
+fn what_is_served_is_listed() {
+    let folder = folder();
+    ten_records(folder.path());
+    let report = check(folder.path(), "ten.db").fine();
+    assert_has(
+        &report,
+        &[
+            "stream flows: table flows, ordered by (time, id)",
+            "  src_port text",
+            "  byte_count integer",
+        ],
+    );
+    assert!(!report.contains("warning"), "{report}");
+}
+
+#[test]
+fn databases_that_cannot_be_read() {
+    let folder = folder();
+    check(folder.path(), "none.db").failed(2, &["1 error"]);
+    assert_has(
+        &check(folder.path(), "none.db").stdout,
+        &["error: there is no database none.db", "flows import"],
+    );
+    fs::write(folder.path().join("text.db"), "hello\n".repeat(100)).unwrap();
+    assert_has(
+        &check(folder.path(), "text.db").stdout,
+        &["error: text.db is not an SQLite database"],
+    );
+    fs::create_dir(folder.path().join("dir.db")).unwrap();
+    assert_has(
+        &check(folder.path(), "dir.db").stdout,
+        &["error: the database dir.db cannot be read"],
+    );
+    let mut page = b"SQLite format 3\0".to_vec();
+    page.extend([0xEE; 5000]);
+    fs::write(folder.path().join("damaged.db"), page).unwrap();
+    let ran = check(folder.path(), "damaged.db");
+    assert_eq!(ran.code, Some(2));
+    assert_has(
+        &ran.stdout,
+        &["error: damaged.db is not an SQLite database (damaged"],
+    );
+}
+
+#[test]
+fn tables_and_columns_that_are_missing() {
+    let folder = folder();
+    database(
+        folder.path(),
+        "CREATE TABLE flow (id, tme); CREATE VIEW v AS SELECT 1 AS id, 2 AS time",
+    );
+    let ran = check(folder.path(), "made.db");
+    ran.failed(2, &["1 error"]);
+    assert_has(
+        &ran.stdout,
+        &["error: stream flows: no table flows (did you mean flow?); there are: flow, v"],
+    );
+    let configuration = stream(ID).replace("table = \"t\"", "table = \"flow\"");
+    let ran = check_with(folder.path(), &configuration);
+    assert_has(
+        &ran.stdout,
+        &[
+            "error: stream t: the table flow has no column time (did you mean tme?); it has: id, tme",
+        ],
+    );
+    let two = format!(
+        "{configuration}\n{}",
+        stream(ID).replace("name = \"t\"", "name = \"u\"")
+    );
+    check_with(folder.path(), &two).failed(2, &["2 errors"]);
+}
+
+#[test]
+fn the_index_it_advises_mends_the_sort() {
+    for (columns, cast) in [
+        ("id INTEGER, time INTEGER", false),
+        ("id, time INTEGER", true),
+        ("id, time", true),
+    ] {
+        let folder = folder();
+        let path = database(
+            folder.path(),
+            &format!(
+                "PRAGMA journal_mode = WAL; CREATE TABLE t ({columns}, v); INSERT INTO t VALUES (1, 1, 1);"
+            ),
+        );
+        let report = check_with(folder.path(), &stream(ID)).fine();
+        assert_has(
+            &report,
+            &[
+                "warning: stream t: no index of t gives (time, id) order",
+                "sorts",
+                "temporary file in /",
+                "MiB",
+            ],
+        );
+        assert_eq!(
+            report.contains("order and bounds use a cast"),
+            cast,
+            "{report}"
+        );
+        let sql = report
+            .split("sqlite3 made.db '")
+            .nth(1)
+            .unwrap()
+            .split('\'')
+            .next()
+            .unwrap();
+        assert!(sql.starts_with("CREATE INDEX"), "{sql}");
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let report = check_with(folder.path(), &stream(ID)).fine();
+        assert!(!report.contains("no index"), "after {sql}: {report}");
+    }
+    let folder = folder();
+    database(
+        folder.path(),
+        "CREATE TABLE raw (id, time); CREATE VIEW t AS SELECT * FROM raw",
+    );
+    let report = check_with(folder.path(), &stream(ID)).fine();
+    assert_has(
+        &report,
+        &["view t", "index the table behind the view by (time, id)"],
+    );
+}
+
+#[test]
+fn an_index_on_time_alone_is_not_enough_unless_the_id_is_the_rowid() {
+    for (id, warned) in [("id INTEGER PRIMARY KEY", false), ("id INTEGER", true)] {
+        let folder = folder();
+        database(
+            folder.path(),
+            &format!("CREATE TABLE t ({id}, time INTEGER); CREATE INDEX i ON t (time);"),
+        );
+        let report = check_with(folder.path(), &stream(ID)).fine();
+        assert_eq!(report.contains("no index"), warned, "{report}");
+    }
+}
+
+#[test]
+fn affinities_and_journals_are_warned_of() {
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, byte_count, port INTEGER, r ANY);
+         CREATE INDEX i ON t (time);",
+    );
+    let columns = format!(
+        "{ID}, {{ name = \"byte_count\", type = \"integer\" }}, {{ name = \"port\", type = \"text\" }}, \
+         {{ name = \"r\", type = \"integer\" }}"
+    );
+    let report = check_with(folder.path(), &stream(&columns)).fine();
+    assert_has(
+        &report,
+        &[
+            "warning: stream t: the column byte_count is declared integer, but in the table it has no type",
+            "warning: stream t: the column port is declared text, but in the table it has integer affinity",
+            "warning: made.db is in rollback-journal mode",
+            "sqlite3 made.db 'PRAGMA journal_mode = WAL'",
+        ],
+    );
+    assert!(!report.contains("the column r"), "ANY is numeric: {report}");
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "journal_mode", "WAL")
+        .unwrap();
+    let report = check_with(folder.path(), &stream(&columns)).fine();
+    assert!(!report.contains("rollback"), "{report}");
+}
+
+#[test]
+fn times_and_ids_that_are_no_integers_are_errors_with_the_reason() {
+    for (row, parts) in [
+        (
+            "1, '2020-01-01 00:00:00'",
+            &[
+                "time column",
+                "the text \"2020-01-01 00:00:00\"",
+                "64-bit integer",
+                "ordered",
+            ][..],
+        ),
+        ("1, 1.5", &["time column", "1.5"]),
+        ("'a', 1", &["id column", "the text \"a\""]),
+        ("1, NULL", &["time column", "null"]),
+    ] {
+        let folder = folder();
+        database(
+            folder.path(),
+            &format!("CREATE TABLE t (id, time DATETIME); INSERT INTO t VALUES ({row})"),
+        );
+        let ran = check_with(folder.path(), &stream(ID));
+        ran.failed(2, &["1 error"]);
+        assert_has(&ran.stdout, parts);
+    }
+}
+
+#[test]
+fn a_wal_file_in_a_folder_that_cannot_be_written() {
+    let folder = folder();
+    ten_records(folder.path());
+    let program = folder.path().join("flows");
+    fs::copy(env!("CARGO_BIN_EXE_flows"), &program).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = Command::new(&program);
+    command
+        .current_dir(folder.path())
+        .args(["check", "--database", "ten.db"]);
+    if is_root() {
+        // To root every folder is writable.
+        command.uid(65534).gid(65534);
+    }
+    let ran = Ran::from(command.output().unwrap());
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    ran.failed(2, &["1 error"]);
+    assert_has(
+        &ran.stdout,
+        &[
+            "error: ten.db is in write-ahead-log mode",
+            "cannot write the folder .",
+            "journal_mode = DELETE",
+        ],
+    );
+}
+
+/// Whether this process may do anything.
+fn is_root() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .unwrap()
+        .contains("Uid:\t0\t0")
+}

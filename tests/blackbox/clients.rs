@@ -1,0 +1,253 @@
+//! Clients that leave, are slow, are many; and how the server stops.
+
+use std::io::{BufReader, Read};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::harness::{FLOWS, PATIENCE, Reply, Server, chunk, folder, generated, wait_until};
+
+/// One connection only, so that whoever holds it keeps the next request waiting.
+const ONE: &str = "[database]\npool_size = 1\nwait_ms = 60000\n";
+
+/// A stream of two integers out of the table or view `t`.
+const T: &str = r#"
+    [[streams]]
+    name = "t"
+    table = "t"
+    time = "time"
+    id = "id"
+    columns = [{ name = "id", type = "integer" }, { name = "time", type = "integer" }]
+"#;
+
+/// After a client has left, the pool's one connection serves the next request within a second.
+#[track_caller]
+fn home_within_a_second(server: &Server, next: &str) {
+    let left = Instant::now();
+    let reply = server.get(next);
+    let waited = left.elapsed();
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+}
+
+#[test]
+fn a_client_that_leaves_in_mid_stream_gives_the_connection_back() {
+    let folder = folder();
+    let server = Server::with(folder.path(), &generated(folder.path(), 300_000), ONE);
+    for _ in 0..3 {
+        let mut reader = BufReader::new(server.ask(FLOWS));
+        assert_eq!(Reply::head(&mut reader).status, 200);
+        drop(reader);
+        home_within_a_second(&server, &format!("{FLOWS}?limit=1"));
+    }
+    server.logged(&[r#"ended="client left""#]);
+}
+
+#[test]
+fn a_client_that_leaves_a_scan_that_finds_nothing_gives_the_connection_back() {
+    let folder = folder();
+    let slow = folder.path().join("slow.db");
+    let connection = Connection::open(&slow).unwrap();
+    // Each of 1,000 rows costs a look at 20,000 others: some seconds in all, and nothing found.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE raw (time INTEGER, id INTEGER, PRIMARY KEY (time, id)) WITHOUT ROWID;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO raw SELECT i, i FROM n;
+             CREATE VIEW t AS SELECT time, id FROM raw
+                 WHERE (SELECT count(*) FROM raw AS r WHERE (r.time + raw.time) % 2 = 3) > 0;",
+        )
+        .unwrap();
+    let server = Server::with(folder.path(), &slow, &format!("{ONE}{T}"));
+    let tcp = server.ask("/api/v1/stream/t");
+    std::thread::sleep(Duration::from_millis(300));
+    drop(tcp);
+    home_within_a_second(&server, "/api/v1/stream/t?limit=0");
+}
+
+#[test]
+fn a_client_that_leaves_a_sort_gives_the_connection_back() {
+    let folder = folder();
+    let path = generated(folder.path(), 500_000);
+    // The same records without an index.
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE heap AS SELECT * FROM flows; DROP TABLE flows; ALTER TABLE heap RENAME TO flows")
+        .unwrap();
+    let server = Server::with(folder.path(), &path, ONE);
+    for pause in [50, 150, 300, 450] {
+        let tcp = server.ask(FLOWS);
+        std::thread::sleep(Duration::from_millis(pause));
+        drop(tcp);
+        home_within_a_second(&server, &format!("{FLOWS}?limit=0"));
+    }
+}
+
+#[test]
+fn a_record_of_a_sparse_scan_arrives_while_the_scan_goes_on() {
+    let folder = folder();
+    let path = folder.path().join("sparse.db");
+    // The first and the middle row are found; each other costs a look at all.
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE raw (time INTEGER, id INTEGER, PRIMARY KEY (time, id)) WITHOUT ROWID;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+             INSERT INTO raw SELECT i, i FROM n;
+             CREATE VIEW t AS SELECT time, id FROM raw WHERE time = 1 OR time = 100
+                 OR (SELECT count(*) FROM raw AS r WHERE (r.time + raw.time) % 2 = 3) > 0;",
+        )
+        .unwrap();
+    let server = Server::with(folder.path(), &path, T);
+    let start = Instant::now();
+    let mut reader = BufReader::new(server.ask("/api/v1/stream/t.csv"));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    let first = chunk(&mut reader).unwrap();
+    assert_eq!(String::from_utf8(first).unwrap(), "id,time\n1,1\n");
+    let second = chunk(&mut reader).unwrap();
+    assert_eq!(String::from_utf8(second).unwrap(), "100,100\n");
+    // The whole scan would take minutes: 100,000 times 100,000 looks.
+    assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
+}
+
+#[test]
+fn slow_clients_hold_the_scan_and_no_memory() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    // 64 streams of some 40 MiB each, of which nothing is read but the head.
+    let mut readers: Vec<_> = (0..64).map(|_| BufReader::new(server.ask(FLOWS))).collect();
+    for reader in &mut readers {
+        assert_eq!(Reply::head(reader).status, 200);
+    }
+    let mut most = 0;
+    let mut settled = 0;
+    while settled < 20 {
+        let now = server.anonymous_mib();
+        settled = if now > most { 0 } else { settled + 1 };
+        most = most.max(now);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(most <= 256, "{most} MiB");
+    // They are held, not lost: one that is read after all gets its whole document.
+    let mut reader = readers.pop().unwrap();
+    let mut length = 0;
+    loop {
+        let chunk = chunk(&mut reader).expect("a whole stream");
+        if chunk.is_empty() {
+            break;
+        }
+        length += chunk.len();
+    }
+    assert!(length > 30 << 20, "{length}");
+}
+
+#[test]
+fn without_a_free_connection_there_is_a_503_with_retry_after() {
+    let folder = folder();
+    let database = generated(folder.path(), 300_000);
+    let configuration = "[database]\npool_size = 1\nwait_ms = 100\n";
+    let server = Server::with(folder.path(), &database, configuration);
+    let mut holder = BufReader::new(server.ask(FLOWS));
+    assert_eq!(Reply::head(&mut holder).status, 200);
+    let reply = server.get(&format!("{FLOWS}?limit=1"));
+    reply.problem(503, &["no database connection"]);
+    assert_eq!(reply.header("retry-after"), "1");
+    // Requests that need no connection are answered all the same.
+    server.get(&format!("{FLOWS}?limit=x")).problem(400, &[]);
+    drop(holder);
+    wait_until("the connection is home", || {
+        server.get(&format!("{FLOWS}?limit=1")).status == 200
+    });
+}
+
+#[test]
+fn a_thousand_waiting_requests_are_served_in_turn() {
+    let folder = folder();
+    let configuration = "[database]\npool_size = 2\nwait_ms = 60000\n";
+    let server = Server::with(
+        folder.path(),
+        &generated(folder.path(), 300_000),
+        configuration,
+    );
+    let holders: Vec<_> = (0..2)
+        .map(|_| {
+            let mut holder = BufReader::new(server.ask(FLOWS));
+            assert_eq!(Reply::head(&mut holder).status, 200);
+            holder
+        })
+        .collect();
+    let waiting: Vec<_> = (0..900)
+        .map(|_| server.ask(&format!("{FLOWS}?limit=1")))
+        .collect();
+    // However many wait, the runtime is free to answer.
+    server.get(&format!("{FLOWS}?limit=x")).problem(400, &[]);
+    drop(holders);
+    for tcp in waiting {
+        let reply = Reply::read(tcp);
+        assert_eq!((reply.status, reply.whole), (200, true), "{}", reply.body);
+    }
+}
+
+#[test]
+fn sigterm_lets_running_streams_finish() {
+    let folder = folder();
+    let mut server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    let idle = server.connect();
+    server.signal("TERM");
+    server.logged(&["stopping"]);
+    wait_until("it accepts no more", || {
+        std::net::TcpStream::connect(server.address).is_err()
+    });
+    drop(idle);
+    let mut records = 0;
+    loop {
+        let chunk = chunk(&mut reader).expect("the stream may finish");
+        if chunk.is_empty() {
+            break;
+        }
+        records += chunk.iter().filter(|byte| **byte == b'\n').count();
+    }
+    assert_eq!(records, 300_001);
+    assert_eq!(server.ended(), Some(0));
+}
+
+#[test]
+fn streams_that_do_not_finish_in_time_are_broken() {
+    let folder = folder();
+    let database = generated(folder.path(), 300_000);
+    let mut server = Server::with(folder.path(), &database, "[server]\nshutdown_seconds = 1");
+    let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    server.signal("INT");
+    assert_eq!(server.ended(), Some(0));
+    let mut whole = false;
+    while let Some(chunk) = chunk(&mut reader) {
+        whole = chunk.is_empty();
+        if whole {
+            break;
+        }
+    }
+    assert!(!whole, "a stream that was cut off has no end");
+}
+
+#[test]
+fn a_second_signal_quits_at_once() {
+    let folder = folder();
+    let mut server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let mut reader = BufReader::new(server.ask(FLOWS));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    server.signal("TERM");
+    server.logged(&["stopping"]);
+    let second = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended(), Some(1));
+    assert!(
+        second.elapsed() < Duration::from_secs(5),
+        "it would have waited for 30"
+    );
+    let _ = reader.read_to_end(&mut Vec::new());
+}

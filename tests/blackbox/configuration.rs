@@ -1,0 +1,280 @@
+//! File, environment, flags.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{FLOWS, Ran, Server, assert_has, flows, folder, run, ten_records};
+
+/// `flows check` with this configuration file.
+fn check(folder: &Path, configuration: &str) -> Ran {
+    fs::write(folder.join("c.toml"), configuration).unwrap();
+    run(folder, &["check", "--config", "c.toml"])
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_the_defaults() {
+    let folder = folder();
+    ten_records(folder.path());
+    fs::copy(folder.path().join("ten.db"), folder.path().join("flows.db")).unwrap();
+    let read = |configured: bool, environment: &[(&str, &str)], arguments: &[&str]| {
+        let mut command = flows(folder.path(), &["check"]);
+        if configured {
+            command.args(["--config", "c.toml"]);
+        }
+        fs::write(folder.path().join("c.toml"), "[database]\npath = 'file.db'").unwrap();
+        let ran = Ran::from(
+            command
+                .args(arguments)
+                .envs(environment.iter().copied())
+                .output()
+                .unwrap(),
+        );
+        let named = ran
+            .stdout
+            .split("no database ")
+            .nth(1)
+            .map(|rest| rest.split(';').next().unwrap());
+        named.unwrap_or("flows.db").to_owned()
+    };
+    let environment = [("FLOWS__DATABASE__PATH", "environment.db")];
+    assert_eq!(read(false, &[], &[]), "flows.db");
+    assert_eq!(read(true, &[], &[]), "file.db");
+    assert_eq!(read(true, &environment, &[]), "environment.db");
+    assert_eq!(
+        read(true, &environment, &["--database", "flag.db"]),
+        "flag.db"
+    );
+    // The usual file is found without --config.
+    fs::create_dir(folder.path().join("config")).unwrap();
+    fs::write(
+        folder.path().join("config/flows.toml"),
+        "[database]\npath = 'usual.db'",
+    )
+    .unwrap();
+    assert_eq!(read(false, &[], &[]), "usual.db");
+    assert_eq!(read(true, &[], &[]), "file.db");
+}
+
+#[test]
+fn the_environment_says_where_to_listen_and_a_path_may_look_like_a_number() {
+    let folder = folder();
+    let ten = ten_records(folder.path());
+    fs::rename(&ten, folder.path().join("1234")).unwrap();
+    let mut command = flows(folder.path(), &["serve"]);
+    command
+        .env("FLOWS__SERVER__LISTEN", "127.0.0.1:0")
+        .env("FLOWS__DATABASE__PATH", "1234");
+    command.env("FLOWS__SERVER__SHUTDOWN_SECONDS", "1");
+    let server = Server::start(folder.path(), &mut command);
+    assert_eq!(server.document(&format!("{FLOWS}?limit=0")), "[]\n");
+}
+
+#[test]
+fn the_default_file_says_what_is_compiled_in() {
+    let folder = folder();
+    ten_records(folder.path());
+    let arguments = ["check", "--database", "ten.db"];
+    let without = run(folder.path(), &arguments).fine();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/flows.toml");
+    let with = run(
+        folder.path(),
+        &[&arguments[..], &["--config", file]].concat(),
+    )
+    .fine();
+    assert_eq!(with, without);
+}
+
+#[test]
+fn unknown_keys_wrong_types_and_impossible_values_are_named() {
+    let folder = folder();
+    for (configuration, parts) in [
+        (
+            "[server]\nlisen = 'x'",
+            &[
+                "unknown key server.lisen in c.toml",
+                "did you mean listen?",
+                "shutdown_seconds",
+            ][..],
+        ),
+        (
+            "[sever]\n",
+            &["unknown key sever", "did you mean server?", "database"],
+        ),
+        ("listen = 'x'", &["unknown key listen in c.toml", "server"]),
+        (
+            "[database]\npool_size = 'many'",
+            &[
+                "database.pool_size in c.toml is a text (many)",
+                "a whole number",
+            ],
+        ),
+        (
+            "[database]\npool_size = 1.5",
+            &["database.pool_size", "a number with a point (1.5)"],
+        ),
+        (
+            "[database]\npool_size = true",
+            &["database.pool_size", "true or false"],
+        ),
+        (
+            "[database]\npool_size = 0",
+            &["database.pool_size in c.toml is 0; it must be 1 to 1024"],
+        ),
+        (
+            "[database]\npool_size = 99999999999",
+            &["database.pool_size", "1 to 1024"],
+        ),
+        (
+            "[database]\nwait_ms = -1",
+            &["database.wait_ms", "0 to 60000"],
+        ),
+        (
+            "[database]\ncache_kib = 1",
+            &["database.cache_kib", "64 to"],
+        ),
+        (
+            "[database]\npath = ''",
+            &["database.path in c.toml is empty"],
+        ),
+        (
+            "[database]\npath = 5",
+            &["database.path in c.toml is a whole number (5); it must be a text"],
+        ),
+        (
+            "[server]\nlisten = 'localhost'",
+            &["server.listen in c.toml", "localhost", "127.0.0.1:5000"],
+        ),
+        (
+            "[server]\nhead_seconds = 0",
+            &["server.head_seconds", "1 to 3600"],
+        ),
+        (
+            "server = 5",
+            &["server in c.toml is a whole number (5); it must be a section"],
+        ),
+        ("[server", &["c.toml", "line 1"]),
+        (
+            "[server]\nlisten = '127.0.0.1:1'\nlisten = '127.0.0.1:2'",
+            &["c.toml", "duplicate key"],
+        ),
+        ("streams = []", &["streams in c.toml is empty"]),
+    ] {
+        check(folder.path(), configuration).failed(2, parts);
+    }
+    run(folder.path(), &["check", "--config", "none.toml"]).failed(2, &["none.toml", "--config"]);
+    for (name, value, parts) in [
+        (
+            "FLOWS__SERVER__LISEN",
+            "x",
+            &["unknown key server.lisen in the environment"][..],
+        ),
+        (
+            "FLOWS__DATABASE__POOL_SIZE",
+            "0",
+            &["database.pool_size in the environment is 0"],
+        ),
+        (
+            "FLOWS__DATABASE__POOL_SIZE",
+            "x",
+            &["database.pool_size in the environment is a text (x)"],
+        ),
+        (
+            "FLOWS__STREAMS",
+            "x",
+            &["streams in the environment", "a list"],
+        ),
+    ] {
+        let ran = flows(folder.path(), &["check"])
+            .env(name, value)
+            .output()
+            .unwrap();
+        Ran::from(ran).failed(2, parts);
+    }
+}
+
+#[test]
+fn streams_are_checked() {
+    let folder = folder();
+    let stream = |from: &str, to: &str| {
+        let good = "[[streams]]\nname = 's'\ntable = 't'\ntime = 'time'\nid = 'id'\n\
+                    columns = [{ name = 'id', type = 'integer' }, { name = 'x', type = 'text' }]\n";
+        assert!(good.contains(from), "{from}");
+        good.replace(from, to)
+    };
+    for (from, to, parts) in [
+        (
+            "'s'",
+            "'limit'",
+            &["streams[0].name", "limit", "parameter"][..],
+        ),
+        (
+            "'x'",
+            "'format'",
+            &["streams[0].columns[1].name", "format", "parameter"],
+        ),
+        ("'s'", "'a.b'", &["streams[0].name", "a.b", "letters"]),
+        ("'s'", "''", &["streams[0].name"]),
+        (
+            "'x'",
+            "'id'",
+            &["streams[0].columns[1].name", "listed already"],
+        ),
+        ("'x'", "''", &["streams[0].columns[1].name"]),
+        (
+            "'text'",
+            "'string'",
+            &[
+                "streams[0].columns[1].type",
+                "string",
+                "integer, real, text, blob",
+            ],
+        ),
+        (
+            "'integer'",
+            "'text'",
+            &["streams[0].columns[0].type", "text", "time or id column"],
+        ),
+        (
+            "'integer'",
+            "'integer', nullable = true",
+            &["nullable integer", "time or id column"],
+        ),
+        (
+            "type = 'text'",
+            "type = 'text', null = true",
+            &["unknown key streams[0].columns[1].null"],
+        ),
+        (
+            "id = 'id'",
+            "id = 'time'",
+            &["streams[0].id", "time column"],
+        ),
+        (
+            "table = 't'\n",
+            "",
+            &["streams[0].table in c.toml is missing; it must be a text"],
+        ),
+        (
+            "'x', type = 'text'",
+            "'x'",
+            &["streams[0].columns[1].type in c.toml is missing"],
+        ),
+    ] {
+        check(folder.path(), &stream(from, to)).failed(2, parts);
+    }
+    let twice = stream("'s'", "'s'").repeat(2);
+    check(folder.path(), &twice).failed(2, &["streams[1].name", "another stream"]);
+    let empty = stream(
+        "{ name = 'id', type = 'integer' }, { name = 'x', type = 'text' }",
+        "",
+    );
+    check(folder.path(), &empty).failed(2, &["streams[0].columns", "at least one"]);
+    // A file's streams replace the default ones: what is missing is its own table.
+    rusqlite::Connection::open(folder.path().join("flows.db"))
+        .unwrap()
+        .execute_batch("CREATE TABLE u (a)")
+        .unwrap();
+    let ran = check(folder.path(), &stream("'s'", "'s'"));
+    assert_has(&ran.stdout, &["stream s: no table t"]);
+    assert!(!ran.stdout.contains("stream flows"), "{}", ran.stdout);
+}

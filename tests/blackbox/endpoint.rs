@@ -1,0 +1,439 @@
+//! What a request may say, and what comes back.
+
+use std::io::Write;
+use std::net::Shutdown;
+
+use crate::harness::{FLOWS, Reply, Server, assert_has, database, folder, generated, ten_records};
+
+/// `time` and `id` of every record in a JSON document.
+fn positions(document: &str) -> Vec<(i64, i64)> {
+    let records: Vec<serde_json::Value> = serde_json::from_str(document).unwrap();
+    records
+        .iter()
+        .map(|r| (r["time"].as_i64().unwrap(), r["id"].as_i64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_ten_real_records_in_every_format() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    for (format, media_type, golden) in [
+        (
+            "json",
+            "application/json",
+            include_str!("../golden/flows.json"),
+        ),
+        (
+            "xml",
+            "application/xml; charset=utf-8",
+            include_str!("../golden/flows.xml"),
+        ),
+        (
+            "csv",
+            "text/csv; charset=utf-8",
+            include_str!("../golden/flows.csv"),
+        ),
+    ] {
+        for path in [
+            format!("{FLOWS}?scanned_after=0&scanned_before=1&limit=10&format={format}"),
+            format!("{FLOWS}.{format}"),
+            format!("{FLOWS}.{format}?format={format}"),
+        ] {
+            let reply = server.get(&path);
+            assert_eq!(reply.status, 200);
+            assert_eq!(reply.body, golden);
+            assert_eq!(reply.header("content-type"), media_type);
+            let name = format!("inline; filename=\"flows.{format}\"");
+            assert_eq!(reply.header("content-disposition"), name);
+            assert_eq!(reply.header("content-length"), golden.len().to_string());
+        }
+    }
+    assert_eq!(server.document(FLOWS), include_str!("../golden/flows.json"));
+}
+
+#[test]
+fn empty_documents() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let header = include_str!("../golden/flows.csv").lines().next().unwrap();
+    for query in [
+        "limit=0",
+        "scanned_after=1",
+        "scanned_before=0",
+        "scanned_after=5&scanned_before=2",
+    ] {
+        let get = |format| server.document(&format!("{FLOWS}.{format}?{query}"));
+        assert_eq!(get("json"), "[]\n");
+        assert_eq!(get("csv"), format!("{header}\n"));
+        assert_eq!(
+            get("xml"),
+            "<?xml version='1.0' encoding='UTF-8'?><records>\n</records>\n"
+        );
+    }
+}
+
+#[test]
+fn windows_are_open_below_and_closed_above_and_in_time_id_order() {
+    let folder = folder();
+    // Inserted out of order; times and ids at the ends of what 64 bits hold.
+    let (min, max) = (i64::MIN, i64::MAX);
+    let rows = [
+        (5, 3),
+        (max, 9),
+        (5, 1),
+        (min, 7),
+        (6, 2),
+        (5, 2),
+        (max, max),
+        (min, min),
+        (4, max),
+    ];
+    let values: Vec<_> = rows
+        .iter()
+        .map(|(time, id)| format!("({time}, {id})"))
+        .collect();
+    let database = database(
+        folder.path(),
+        &format!(
+            "CREATE TABLE t (time INTEGER, id INTEGER, PRIMARY KEY (time, id)) WITHOUT ROWID;
+             INSERT INTO t VALUES {};",
+            values
+                .join(", ")
+                .replace(&min.to_string(), "-9223372036854775807 - 1")
+        ),
+    );
+    let server = Server::with(
+        folder.path(),
+        &database,
+        r#"
+        [[streams]]
+        name = "t"
+        table = "t"
+        time = "time"
+        id = "id"
+        columns = [{ name = "id", type = "integer" }, { name = "time", type = "integer" }]
+        "#,
+    );
+    let mut sorted = rows.to_vec();
+    sorted.sort_unstable();
+    let bounds = [
+        None,
+        Some(min),
+        Some(min + 1),
+        Some(4),
+        Some(5),
+        Some(6),
+        Some(max - 1),
+        Some(max),
+    ];
+    for after in bounds {
+        for before in bounds {
+            for limit in [None, Some(0), Some(1), Some(3), Some(max as usize)] {
+                let mut query = Vec::new();
+                query.extend(after.map(|after| format!("scanned_after={after}")));
+                query.extend(before.map(|before| format!("scanned_before={before}")));
+                query.extend(limit.map(|limit| format!("limit={limit}")));
+                let expected: Vec<_> = sorted
+                    .iter()
+                    .filter(|(time, _)| after.is_none_or(|after| *time > after))
+                    .filter(|(time, _)| before.is_none_or(|before| *time <= before))
+                    .take(limit.unwrap_or(usize::MAX))
+                    .copied()
+                    .collect();
+                let path = format!("/api/v1/stream/t?{}", query.join("&"));
+                assert_eq!(positions(&server.document(&path)), expected, "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn consecutive_windows_give_the_table() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let whole = server.document(&format!("{FLOWS}.csv"));
+    let mut joined = String::new();
+    for (after, before) in [
+        (0, 1000),
+        (1000, 2_000_000),
+        (2_000_000, 5_011_198),
+        (5_011_198, 9_000_000),
+    ] {
+        let part = server.document(&format!(
+            "{FLOWS}.csv?scanned_after={after}&scanned_before={before}"
+        ));
+        let (header, records) = part.split_once('\n').unwrap();
+        if joined.is_empty() {
+            joined = format!("{header}\n");
+        }
+        joined.push_str(records);
+    }
+    assert!(
+        whole == joined,
+        "{} and {} bytes",
+        whole.len(),
+        joined.len()
+    );
+    assert_eq!(whole.lines().count(), 20_001);
+}
+
+#[test]
+fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let range = "an integer from -9223372036854775808 to 9223372036854775807";
+    for (query, parameter, value, parts) in [
+        (
+            "scaned_after=1",
+            "scaned_after",
+            "1",
+            &["scaned_after", "did you mean scanned_after?"][..],
+        ),
+        ("Limit=1", "Limit", "1", &["Limit"]),
+        ("=1", "", "1", &["no parameter"]),
+        ("foo", "foo", "", &["foo"]),
+        ("limit=1&limit=1", "limit", "1", &["more than once"]),
+        (
+            "scanned_after=",
+            "scanned_after",
+            "",
+            &["scanned_after", range],
+        ),
+        (
+            "scanned_after",
+            "scanned_after",
+            "",
+            &["scanned_after", range],
+        ),
+        ("scanned_after=1.5", "scanned_after", "1.5", &["1.5", range]),
+        ("scanned_after=%2B1", "scanned_after", "+1", &["+1", range]),
+        ("scanned_after=+1", "scanned_after", " 1", &[range]),
+        (
+            "scanned_before=1e3",
+            "scanned_before",
+            "1e3",
+            &["1e3", range],
+        ),
+        ("scanned_before=0x10", "scanned_before", "0x10", &[range]),
+        (
+            "scanned_before=9223372036854775808",
+            "scanned_before",
+            "9223372036854775808",
+            &[range],
+        ),
+        ("scanned_before=%FF", "scanned_before", "\u{FFFD}", &[range]),
+        (
+            "scanned_before=%D9%A1",
+            "scanned_before",
+            "\u{661}",
+            &[range],
+        ),
+        (
+            "limit=-1",
+            "limit",
+            "-1",
+            &["from 0 to 9223372036854775807"],
+        ),
+        (
+            "limit=1;DROP TABLE flows",
+            "limit",
+            "1;DROP TABLE flows",
+            &["limit"],
+        ),
+        (
+            "format=jsn",
+            "format",
+            "jsn",
+            &["jsn", "did you mean json?"],
+        ),
+        ("format=", "format", "", &["format"]),
+        ("format=JSON", "format", "JSON", &["JSON"]),
+    ] {
+        let reply = server.get(&format!("{FLOWS}?{}", query.replace(' ', "%20")));
+        let problem = reply.problem(400, parts);
+        assert_eq!(problem["parameter"], parameter, "{query}");
+        assert_eq!(problem["value"], value, "{query}");
+        assert!(
+            !problem["allowed"].as_array().unwrap().is_empty(),
+            "{query}"
+        );
+    }
+    let problem = server.get(&format!("{FLOWS}?scaned_after=1"));
+    let problem = problem.problem(400, &[]);
+    assert_eq!(problem["suggestion"], "scanned_after");
+    assert_has(
+        &problem["allowed"].to_string(),
+        &["scanned_after", "scanned_before", "limit", "format"],
+    );
+    let reply = server.get(&format!("{FLOWS}.csv?format=json"));
+    reply.problem(400, &["json", ".csv", "leave one"]);
+    let long = "9".repeat(5000);
+    let reply = server.get(&format!("{FLOWS}?limit={long}"));
+    reply.problem(400, &["999…"]);
+}
+
+#[test]
+fn paths_methods_and_bodies() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    server
+        .get("/api/v1/stream/flow")
+        .problem(404, &["flow", "did you mean flows?"]);
+    server
+        .get("/api/v1/stream/flows.cvs")
+        .problem(404, &["cvs", "did you mean csv?"]);
+    server
+        .get("/api/v1/stream/flows.")
+        .problem(404, &["extension"]);
+    server
+        .get("/api/v1/stream/flows.csv.gz")
+        .problem(404, &["csv.gz"]);
+    for path in [
+        "/",
+        "/api/v1/stream",
+        "/api/v1/stream/",
+        "/api/v2/stream/flows",
+        "/favicon.ico",
+    ] {
+        server.get(path).problem(404, &[]);
+    }
+    for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+        let request = format!("{method} {FLOWS} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        let reply = server.raw(&request);
+        reply.problem(405, &[method]);
+        assert_eq!(reply.header("allow"), "GET, HEAD");
+    }
+    for body in [
+        "Content-Length: 2\r\n\r\n{}",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let request = format!("GET {FLOWS} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{body}");
+        server.raw(&request).problem(400, &["body"]);
+    }
+    let request = format!("GET {FLOWS}?limit=0 HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(server.raw(&request).body, "[]\n");
+}
+
+#[test]
+fn head_is_the_head_of_get() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 50_000));
+    for path in [
+        format!("{FLOWS}?limit=3&format=xml"),
+        format!("{FLOWS}.csv"),
+        format!("{FLOWS}?limit=x"),
+    ] {
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        let mut reader = std::io::BufReader::new(server.send(request.as_bytes()));
+        let mut head = Reply::head(&mut reader);
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut rest).unwrap();
+        assert_eq!(rest, "", "a HEAD has no body");
+        let mut get = server.get(&path);
+        // RFC 9110 section 9.3.2: what follows from the content may be left out.
+        for volatile in ["date", "x-request-id", "transfer-encoding"] {
+            head.headers.remove(volatile);
+            get.headers.remove(volatile);
+        }
+        assert_eq!(
+            (head.status, head.headers),
+            (get.status, get.headers),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn request_ids_are_taken_over_if_sane() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let ask = |id: &str| {
+        let request = format!(
+            "GET {FLOWS}?limit=1 HTTP/1.1\r\nHost: t\r\nX-Request-Id: {id}\r\nConnection: close\r\n\r\n"
+        );
+        server.raw(&request).header("x-request-id").to_owned()
+    };
+    assert_eq!(ask("job-17.a"), "job-17.a");
+    server.logged(&[
+        r#"id="job-17.a""#,
+        r#"stream="flows""#,
+        r#"format="json""#,
+        r#"window="(..] limit 1""#,
+        "records=1",
+        "bytes=159",
+        "ms=",
+        r#"ended="complete""#,
+    ]);
+    for strange in ["a b", "a\"b", &"a".repeat(129), "", "ä"] {
+        let id = ask(strange);
+        assert!(id != strange && id.len() == 16, "{id}");
+    }
+    assert_ne!(ask(""), ask(""));
+}
+
+#[test]
+fn http_1_0_gets_only_what_has_a_length() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let reply = server.raw(&format!("GET {FLOWS}?limit=2 HTTP/1.0\r\n\r\n"));
+    assert_eq!((reply.status, reply.whole), (200, true));
+    assert_eq!(reply.header("content-length"), reply.body.len().to_string());
+    let reply = server.raw(&format!("GET {FLOWS} HTTP/1.0\r\n\r\n"));
+    reply.problem(505, &["HTTP/1.0", "proxy_http_version 1.1"]);
+}
+
+#[test]
+fn strange_requests_get_an_answer_and_hurt_nobody() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "a".repeat(1 << 20));
+    let headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
+    for request in [
+        "\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: t\r\n\r\n",
+        "CONNECT example.com:443 HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET http://other/api/v1/stream/flows?limit=0 HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET //api//v1/stream/flows HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /api/v1/stream/%66%00%ff HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /api/v1/stream/flows?%&%zz=%&&& HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /api/v1/stream/flows#x HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET /\u{1F600} HTTP/1.1\r\nHost: t\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "GET /api/v1/stream/flows HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+        &long,
+        &headers,
+    ] {
+        let mut tcp = server.connect();
+        // It may answer and hang up before it has read all.
+        let _ = tcp.write_all(request.as_bytes());
+        let _ = tcp.shutdown(Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut tcp, &mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        let shown: String = request.chars().take(60).collect();
+        assert!(!answer.contains(" 500 "), "{shown:?}: {answer}");
+        assert_eq!(
+            server.document(&format!("{FLOWS}?limit=0")),
+            "[]\n",
+            "after {shown:?}"
+        );
+    }
+    let absolute = "GET http://other/api/v1/stream/flows?limit=0 HTTP/1.1\r\nHost: t\r\n\r\n";
+    assert_eq!(server.raw(absolute).body, "[]\n");
+}
+
+#[test]
+fn half_a_request_is_hung_up_on() {
+    let folder = folder();
+    let database = ten_records(folder.path());
+    let server = Server::with(folder.path(), &database, "[server]\nhead_seconds = 1");
+    let mut tcp = server.send(b"GET /api/v1/str");
+    // Ends, with an answer or none, long before the harness loses its patience.
+    let _ = std::io::Read::read_to_end(&mut tcp, &mut Vec::new());
+    assert_eq!(server.document(&format!("{FLOWS}?limit=0")), "[]\n");
+}

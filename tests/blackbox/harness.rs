@@ -1,0 +1,403 @@
+//! Starts the command, speaks HTTP, makes databases.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// The longest that anything may take here before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The path below which the stream `flows` is.
+pub(crate) const FLOWS: &str = "/api/v1/stream/flows";
+
+/// The command, in a folder where it finds no configuration, with no environment but the test's.
+pub(crate) fn flows(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flows"));
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap());
+    command
+}
+
+/// Runs the command to its end.
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Ran {
+    Ran::from(flows(folder, arguments).output().unwrap())
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Ran {
+        Ran {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    /// Succeeded, with nothing on standard error.
+    #[track_caller]
+    pub(crate) fn fine(self) -> String {
+        assert_eq!(
+            (self.code, self.stderr.as_str()),
+            (Some(0), ""),
+            "{}",
+            self.stdout
+        );
+        self.stdout
+    }
+
+    /// Failed with this code and one line on standard error that has all these parts.
+    #[track_caller]
+    pub(crate) fn failed(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        assert_has(&self.stderr, parts);
+    }
+}
+
+/// The text has all these parts.
+#[track_caller]
+pub(crate) fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in: {text}");
+    }
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    start.elapsed()
+}
+
+/// A new empty folder.
+pub(crate) fn folder() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("flows-test-")
+        .tempdir()
+        .unwrap()
+}
+
+/// The ten real records, in a file in `folder`.
+pub(crate) fn ten_lines(folder: &Path) -> PathBuf {
+    let path = folder.join("lanl-flows-head.txt");
+    fs::write(&path, include_str!("../golden/lanl-flows-head.txt")).unwrap();
+    path
+}
+
+/// A database of the ten real records.
+pub(crate) fn ten_records(folder: &Path) -> PathBuf {
+    ten_lines(folder);
+    run(
+        folder,
+        &["import", "lanl-flows-head.txt", "--database", "ten.db"],
+    )
+    .fine();
+    folder.join("ten.db")
+}
+
+/// A database of generated records.
+pub(crate) fn generated(folder: &Path, rows: u64) -> PathBuf {
+    let mut generate = flows(folder, &["generate", "--rows", &rows.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let import = flows(folder, &["import", "-", "--database", "generated.db"])
+        .stdin(generate.stdout.take().unwrap())
+        .output()
+        .unwrap();
+    assert!(generate.wait().unwrap().success());
+    Ran::from(import).fine();
+    folder.join("generated.db")
+}
+
+/// A database that the statements make.
+pub(crate) fn database(folder: &Path, sql: &str) -> PathBuf {
+    let path = folder.join("made.db");
+    Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    path
+}
+
+/// A running `flows serve`.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Serves a database with the default configuration.
+    pub(crate) fn of(folder: &Path, database: &Path) -> Server {
+        Server::with(folder, database, "")
+    }
+
+    /// Serves a database with a configuration file.
+    pub(crate) fn with(folder: &Path, database: &Path, configuration: &str) -> Server {
+        fs::write(folder.join("test.toml"), configuration).unwrap();
+        let database = database.to_str().unwrap();
+        let arguments = ["serve", "--config", "test.toml", "--database", database];
+        Server::start(
+            folder,
+            &mut flows(
+                folder,
+                &[&arguments[..], &["--listen", "127.0.0.1:0"]].concat(),
+            ),
+        )
+    }
+
+    /// Starts a command that prints `listening on http://ADDRESS`.
+    pub(crate) fn start(folder: &Path, command: &mut Command) -> Server {
+        let log = folder.join("server.log");
+        let stderr = File::create(&log).unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim_end().strip_prefix("listening on http://");
+        let address = address.unwrap_or_else(|| {
+            panic!("{line:?}: {}", fs::read_to_string(&log).unwrap());
+        });
+        Server {
+            child,
+            address: address.parse().unwrap(),
+            log,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for a line in the log that has all these parts.
+    #[track_caller]
+    pub(crate) fn logged(&self, parts: &[&str]) -> String {
+        let mut found = None;
+        wait_until(&format!("{parts:?} is logged, but: {}", self.log()), || {
+            let log = self.log();
+            let line = log
+                .lines()
+                .find(|line| parts.iter().all(|part| line.contains(part)));
+            found = line.map(str::to_owned);
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let tcp = TcpStream::connect(self.address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp
+    }
+
+    /// Sends these bytes; what comes back is still to be read.
+    pub(crate) fn send(&self, request: &[u8]) -> TcpStream {
+        let mut tcp = self.connect();
+        tcp.write_all(request).unwrap();
+        tcp
+    }
+
+    /// Sends a `GET`; what comes back is still to be read.
+    pub(crate) fn ask(&self, path: &str) -> TcpStream {
+        self.send(
+            format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+    }
+
+    /// A whole reply to a `GET`.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        Reply::read(self.ask(path))
+    }
+
+    /// A whole reply to these bytes.
+    #[track_caller]
+    pub(crate) fn raw(&self, request: &str) -> Reply {
+        Reply::read(self.send(request.as_bytes()))
+    }
+
+    /// The document at a path, which must be whole.
+    #[track_caller]
+    pub(crate) fn document(&self, path: &str) -> String {
+        let reply = self.get(path);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert!(reply.whole);
+        reply.body
+    }
+
+    /// Sends a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Waits until it has ended, and tells its exit code.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        wait_until("the server has ended", || {
+            self.child.try_wait().unwrap().is_some()
+        });
+        self.child.wait().unwrap().code()
+    }
+
+    /// Anonymous memory in MiB: what the process holds besides mapped files.
+    pub(crate) fn anonymous_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("RssAnon:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            / 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let kill = format!("kill -{name} {pid}");
+    assert!(
+        Command::new("sh")
+            .args(["-c", &kill])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// A reply as it came off the wire.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: String,
+    /// Whether the body ended as its head announced.
+    pub(crate) whole: bool,
+}
+
+impl Reply {
+    /// Reads a reply up to its end or the connection's.
+    #[track_caller]
+    pub(crate) fn read(tcp: TcpStream) -> Reply {
+        let mut reader = BufReader::new(tcp);
+        let mut reply = Reply::head(&mut reader);
+        let mut body = Vec::new();
+        if reply.headers.get("transfer-encoding").map(String::as_str) == Some("chunked") {
+            while let Some(chunk) = chunk(&mut reader) {
+                reply.whole = chunk.is_empty();
+                body.extend(chunk);
+                if reply.whole {
+                    break;
+                }
+            }
+        } else {
+            let length = reply
+                .headers
+                .get("content-length")
+                .map(|length| length.parse().unwrap());
+            let mut rest = reader.take(length.unwrap_or(u64::MAX));
+            reply.whole = rest.read_to_end(&mut body).is_ok() && length == Some(body.len() as u64);
+        }
+        reply.body = String::from_utf8(body).unwrap();
+        reply
+    }
+
+    /// Reads the head of a reply.
+    #[track_caller]
+    pub(crate) fn head(reader: &mut impl BufRead) -> Reply {
+        let mut line = || {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            line.trim_end().to_owned()
+        };
+        let status = line();
+        let status = status
+            .split(' ')
+            .nth(1)
+            .unwrap_or_else(|| panic!("no head: {status:?}"));
+        let mut reply = Reply {
+            status: status.parse().unwrap(),
+            headers: HashMap::new(),
+            body: String::new(),
+            whole: false,
+        };
+        loop {
+            let line = line();
+            let Some((name, value)) = line.split_once(": ") else {
+                return reply;
+            };
+            reply
+                .headers
+                .insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// It is a problem document (RFC 9457) of this status, and its text has all these parts.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16, parts: &[&str]) -> serde_json::Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        assert!(self.whole);
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert!(!self.header("x-request-id").is_empty());
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].is_string() && problem["type"].is_string());
+        assert_has(problem["detail"].as_str().unwrap(), parts);
+        problem
+    }
+}
+
+/// One chunk of a chunked body (RFC 9112 section 7.1); `None` when the connection ends instead.
+pub(crate) fn chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
+    let mut size = String::new();
+    reader.read_line(&mut size).ok()?;
+    let size = usize::from_str_radix(size.strip_suffix("\r\n")?, 16).ok()?;
+    let mut chunk = vec![0; size];
+    reader.read_exact(&mut chunk).ok()?;
+    let mut end = [0; 2];
+    reader.read_exact(&mut end).ok()?;
+    (end == *b"\r\n").then_some(chunk)
+}

@@ -1,0 +1,25 @@
+//! Black-box tests: the real command, the real database, real TCP.
+//!
+//! | module | what it tests |
+//! |---|---|
+//! | `harness` | starts the command, speaks HTTP, makes databases |
+//! | `endpoint` | what a request may say, and what comes back |
+//! | `broken` | failures before and after the head |
+//! | `clients` | clients that leave, are slow, are many; stopping |
+//! | `values` | declared types against what SQLite holds |
+//! | `commands` | `generate`, `formats`, `demo`, `--help` |
+//! | `import` | `flows import` |
+//! | `check` | `flows check` |
+//! | `configuration` | file, environment, flags |
+//! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
+
+mod broken;
+mod check;
+mod clients;
+mod commands;
+mod configuration;
+mod endpoint;
+mod harness;
+mod import;
+mod tools;
+mod values;
