@@ -30,7 +30,12 @@ impl RecordEncoder for Csv {
             if i > 0 {
                 out.push(b',');
             }
-            field(name, out);
+            // At the very beginning a reader would take this for the encoding's mark, and drop it.
+            if name.starts_with('\u{FEFF}') {
+                quoted(name, out);
+            } else {
+                field(name, out);
+            }
         }
         out.push(b'\n');
         Ok(())
@@ -71,10 +76,15 @@ impl RecordEncoder for Csv {
 /// A text, in quotes where it is empty or has a character that would end the field.
 fn field(text: &str, out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b',' | b'"' | b'\n' | b'\r');
-    if !text.is_empty() && !text.as_bytes().iter().any(special) {
+    if text.is_empty() || text.as_bytes().iter().any(special) {
+        quoted(text, out);
+    } else {
         out.extend_from_slice(text.as_bytes());
-        return;
     }
+}
+
+/// A text in quotes, its own quotes doubled.
+fn quoted(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for (i, part) in text.split('"').enumerate() {
         if i > 0 {

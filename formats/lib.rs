@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 // A format's file reads the same in here, in the README and in a crate of one's own.
 extern crate self as flows_formats;

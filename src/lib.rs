@@ -32,6 +32,8 @@
 //!    that fits into it is one write; any other is a chunked body, which a failure leaves without
 //!    its end.
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod flow;
 pub mod generate;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -221,28 +221,38 @@ fn errors_name_the_source_the_stream_and_the_way_out() {
     import(folder.path(), &["lanl-flows-head.txt"]).failed(1, &["new.db", "not a database"]);
 }
 
+/// A `flows generate` that goes on until nobody reads it.
+struct Endless(Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts an import of endless lines into a database, and waits until it is well under way.
-fn endless(folder: &Path, database: &str, append: bool, growing: &str) -> std::process::Child {
-    let lines = flows(folder, &["generate", "--rows", "1000000000"])
+fn endless(folder: &Path, database: &str, append: bool, growing: &str) -> (Child, Endless) {
+    let mut lines = flows(folder, &["generate", "--rows", "1000000000"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut arguments = vec!["import", "-", "--database", database];
     arguments.extend(append.then_some("--append"));
     let child = flows(folder, &arguments)
-        .stdin(lines.stdout.unwrap())
+        .stdin(lines.stdout.take().unwrap())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let size = || fs::metadata(folder.join(growing)).map_or(0, |file| file.len());
     wait_until("a good deal is written", || size() > 8 << 20);
-    child
+    (child, Endless(lines))
 }
 
 #[test]
 fn killed_it_leaves_no_new_database_and_the_next_import_works() {
     let folder = folder();
-    let mut child = endless(folder.path(), "new.db", false, "new.db.importing");
+    let (mut child, _lines) = endless(folder.path(), "new.db", false, "new.db.importing");
     let second = import(folder.path(), &["-"]);
     second.failed(1, &["another import", "new.db"]);
     child.kill().unwrap();
@@ -266,7 +276,7 @@ fn killed_while_appending_it_leaves_the_database_as_it_was() {
         query::<String>(&ten, &set);
         let server = Server::of(folder.path(), &ten);
         let before = server.document("/api/v1/stream/flows");
-        let mut child = endless(folder.path(), "ten.db", true, growing);
+        let (mut child, _lines) = endless(folder.path(), "ten.db", true, growing);
         if mode == "WAL" {
             // Readers are not kept waiting, and see nothing of it.
             assert_eq!(server.document("/api/v1/stream/flows"), before);
@@ -283,7 +293,7 @@ fn killed_while_appending_it_leaves_the_database_as_it_was() {
 #[test]
 fn interrupted_it_says_so_and_cleans_up() {
     let folder = folder();
-    let child = endless(folder.path(), "new.db", false, "new.db.importing");
+    let (child, _lines) = endless(folder.path(), "new.db", false, "new.db.importing");
     signal(child.id(), "INT");
     let ran = Ran::from(child.wait_with_output().unwrap());
     ran.failed(1, &["interrupted; nothing was imported"]);

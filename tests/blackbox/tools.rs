@@ -161,3 +161,50 @@ fn a_progress_bar_is_for_terminals_only() {
     let shown = shell(folder.path(), line).fine();
     assert_has(&shown, &["340 B of 340 B", "kept 10 lines"]);
 }
+
+#[test]
+#[ignore = "needs gzip and curl: tests/run installs them"]
+fn every_command_of_the_readmes_recipes_works_as_printed() {
+    let folder = folder();
+    // The commands in order, but for the three that build the project, which are its first.
+    let commands: Vec<_> = include_str!("../../README.md")
+        .split("```sh\n")
+        .skip(4)
+        .flat_map(|block| block.split("```").next().unwrap().lines())
+        .collect();
+    assert!(commands.len() >= 9, "{commands:?}");
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let mut script = format!("set -e; export FLOWS__SERVER__LISTEN=127.0.0.1:{port}\n");
+    for command in commands {
+        script += &command.replace(":5000", &format!(":{port}"));
+        if command.ends_with('&') {
+            // Someone who types is slower than this script.
+            script += " server=$!\nuntil curl -so /dev/null http://127.0.0.1:";
+            script += &format!("{port}; do sleep 0.05; done");
+        }
+        script += "\n";
+    }
+    let ran = shell(
+        folder.path(),
+        &format!("({script}kill -TERM $server; wait $server) 2>log"),
+    );
+    let log = fs::read_to_string(folder.path().join("log")).unwrap();
+    assert_eq!(ran.code, Some(0), "{script}\n{}\n{log}", ran.stdout);
+    assert_has(
+        &ran.stdout,
+        &[
+            "kept 100000 lines in flows.db (ids 1 to 100000), rejected none",
+            "stream flows: table flows, ordered by (time, id)",
+            "listening on http://127.0.0.1:",
+            "<record><id>",
+            "id,time,duration,src_comp",
+            "HTTP/1.1 200 OK",
+            "text/csv",
+            "whole",
+        ],
+    );
+}
