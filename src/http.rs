@@ -25,20 +25,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flows_formats::Registry;
-use tokio::sync::Semaphore;
 use warp::Filter;
 use warp::reply::Response;
 
 use crate::config::{Config, Stream};
 use crate::store::Store;
+use crate::stream::connections::Connections;
 
-/// What every request needs: the streams, the formats and the store.
+/// What every request needs: the streams, the formats and the connections.
 pub struct App {
     streams: Vec<Arc<Stream>>,
     formats: Registry,
-    store: Arc<dyn Store>,
-    /// One permit per connection: requests queue here, in order and without a thread each.
-    turns: Arc<Semaphore>,
+    connections: Connections,
     wait: Duration,
 }
 
@@ -48,8 +46,7 @@ impl App {
         App {
             streams: config.streams.clone(),
             formats,
-            turns: Arc::new(Semaphore::new(store.connections())),
-            store,
+            connections: Connections::new(store),
             wait: config.database.wait,
         }
     }

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `main.rs` | the command line, nothing else |
 //! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
-//! | [`stream`] | the pump: records → encoder → bounded chunks |
+//! | [`stream`] | the pump: records → encoder → bounded chunks, in slices at once where cores are idle |
 //! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |
 //! | [`selection`] | which records a client asks for: windows, positions, ranges |
 //! | [`config`] | file + environment + flags → one typed configuration |

@@ -12,7 +12,7 @@ use std::time::Duration;
 use flows_formats::Record;
 
 use crate::config::Stream;
-use crate::selection::Range;
+use crate::selection::{Position, Range};
 
 /// A database with a pool of connections.
 pub trait Store: Send + Sync {
@@ -29,10 +29,52 @@ pub trait Store: Send + Sync {
     fn connections(&self) -> usize;
 }
 
-/// A connection on loan from the pool; it goes home when dropped.
+/// How many scans this machine can run at once: one a core.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What a connection sees of the database: equal again on the same connection, it has not changed.
+/// Versions of two connections cannot be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(i64);
+
+/// A connection on loan from the pool, used for one stream; it goes home when dropped, and its
+/// snapshot ends then. Every method blocks its thread for as long as it takes.
 pub trait Connection: Send {
+    /// Begins a snapshot, ending the one before.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when a writer holds the lock; otherwise what the database said.
+    fn begin(&mut self, stream: &Stream) -> Result<(), StoreError>;
+
+    /// What the connection sees: in a snapshot the snapshot's version, else the present one.
+    ///
+    /// # Errors
+    /// What the database said.
+    fn version(&mut self, stream: &Stream) -> Result<Version, StoreError>;
+
+    /// Whether a run of records from the middle of the stream is found without reading all before
+    /// it, so that a range can be scanned in several slices at once.
+    ///
+    /// # Errors
+    /// What the database said.
+    fn sliceable(&mut self, stream: &Stream) -> Result<bool, StoreError>;
+
+    /// The position of the range's record number `records`, counted from 1; `None` when the range
+    /// has fewer. The range's limit does not count.
+    ///
+    /// # Errors
+    /// What the database said.
+    fn nth(
+        &mut self,
+        stream: &Stream,
+        range: &Range,
+        records: u64,
+    ) -> Result<Option<Position>, StoreError>;
+
     /// Hands every record of `range` to `sink`, in `(time, id)` order and from one snapshot, and
-    /// gives the sink back. It blocks its thread for as long as the scan takes.
+    /// gives the sink back.
     ///
     /// The sink is owned, not borrowed, so that a store may let the database call it.
     ///
@@ -41,7 +83,7 @@ pub trait Connection: Send {
     /// database said.
     fn scan_into(
         &mut self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         range: &Range,
         sink: Box<dyn Sink>,
         cancel: &Cancel,
@@ -55,7 +97,7 @@ impl dyn Connection + '_ {
     /// Those of [`Connection::scan_into`].
     pub fn scan<S: Sink>(
         &mut self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
         range: &Range,
         sink: S,
         cancel: &Cancel,
@@ -68,7 +110,6 @@ impl dyn Connection + '_ {
         (*sink, result)
     }
 }
-
 /// Takes the records of a scan.
 pub trait Sink: Any + Send {
     /// Takes one record.

@@ -2,42 +2,61 @@
 //!
 //! [`start`] puts a scan on a thread of its own; what it returns yields the document's chunks. A
 //! full channel stops the scan, a dropped [`Chunks`] ends it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `stream/connections.rs` | who gets a connection: requests in turn, helpers while cores are idle |
+//! | `stream/document.rs` | records in, chunks out |
+//! | `stream/slices.rs` | one document in several slices at once |
 
-use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+pub mod connections;
+mod document;
+mod slices;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use flows_formats::{Record, RecordEncoder};
+use flows_formats::RecordEncoder;
 use tokio::sync::mpsc;
 
 use crate::config::Stream;
 use crate::selection::Range;
-use crate::store::{Cancel, Connection, Sink, Stop, StoreError};
+use crate::store::{Cancel, Stop, StoreError};
+use connections::Lease;
+use document::{Document, FindHelpers};
+use slices::{Slices, queue};
 
 /// A chunk leaves when it holds so many bytes. Larger costs memory per stream, smaller costs speed.
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Chunks that wait for the client, besides the one being filled and the one being sent.
+/// Chunks that wait for the client, besides the one being filled and the one being sent, while a
+/// stream has no helpers.
 const WAITING_CHUNKS: usize = 1;
-
-/// How old the first chunk gets once it holds a record: until then a failure still has a status.
-const FIRST_AGE: Duration = Duration::from_millis(50);
-
-/// How old any other chunk gets. Below 100 ms, which is what clients are promised.
-const AGE: Duration = Duration::from_millis(80);
 
 /// A part of the document.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The next bytes of the document.
+    /// The next bytes of the document. May be empty at an end.
     pub bytes: Bytes,
-    /// How many records the document holds up to the end of this chunk.
+    /// How many records end in this chunk.
     pub records: u64,
     /// How many texts in them were not UTF-8.
     pub replaced: u64,
-    /// Whether the document ends here.
-    pub last: bool,
+    /// What ends behind this chunk.
+    pub ends: Ends,
+}
+
+/// What ends behind a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// Nothing.
+    Nothing,
+    /// A slice of the document: the next one follows.
+    Slice,
+    /// The document.
+    Document,
 }
 
 /// Why a document has no end.
@@ -60,15 +79,28 @@ pub enum StreamError {
     Defect,
 }
 
-/// The chunks of one document, up to its last or an error. Dropping it ends the scan.
+impl StreamError {
+    fn format(stream: &Stream, source: flows_formats::Error) -> StreamError {
+        StreamError::Format {
+            stream: stream.name.clone(),
+            source,
+        }
+    }
+}
+
+/// The chunks of one slice, up to its end or an error.
+type Slice = mpsc::Receiver<Result<Chunk, StreamError>>;
+
+/// The chunks of one document, up to its end or an error. Dropping it ends the scan.
 #[derive(Debug)]
 pub struct Chunks {
-    receiver: mpsc::Receiver<Result<Chunk, StreamError>>,
+    slices: mpsc::Receiver<Slice>,
+    slice: Option<Slice>,
     cancel: Cancel,
 }
 
 impl Chunks {
-    /// The next chunk. Call it until [`Chunk::last`], or an error.
+    /// The next chunk. Call it until [`Ends::Document`], or an error.
     ///
     /// # Errors
     /// Why there is no next chunk.
@@ -78,10 +110,21 @@ impl Chunks {
 
     /// [`Chunks::next`], polled.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Chunk, StreamError>> {
-        // The scan's thread says how it ended unless it panicked.
-        self.receiver
-            .poll_recv(context)
-            .map(|next| next.unwrap_or(Err(StreamError::Defect)))
+        if self.slice.is_none() {
+            self.slice = ready!(self.slices.poll_recv(context));
+        }
+        // Whoever writes a slice says how it ended, unless it panicked.
+        let chunk = match &mut self.slice {
+            Some(slice) => ready!(slice.poll_recv(context)),
+            None => None,
+        };
+        if let Some(Ok(Chunk {
+            ends: Ends::Slice, ..
+        })) = chunk
+        {
+            self.slice = None;
+        }
+        Poll::Ready(chunk.unwrap_or(Err(StreamError::Defect)))
     }
 }
 
@@ -94,148 +137,163 @@ impl Drop for Chunks {
 /// Starts streaming a range of a stream on a thread that may block, and returns at once. The
 /// connection goes home when the scan has ended. Needs a tokio runtime.
 pub fn start(
-    mut connection: Box<dyn Connection>,
+    mut lease: Lease,
     stream: Arc<Stream>,
     encoder: Box<dyn RecordEncoder>,
     range: Range,
 ) -> Chunks {
-    let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
+    let (slices, receiver) = mpsc::channel(1);
     let cancel = Cancel::default();
     let chunks = Chunks {
-        receiver,
+        slices: receiver,
+        slice: None,
         cancel: cancel.clone(),
     };
     tokio::task::spawn_blocking(move || {
-        let document = Document::new(encoder, sender.clone());
-        let written = write(document, &mut *connection, &stream, &range, &cancel);
-        // The connection goes home before the client has the end.
-        drop(connection);
-        // When sending fails, nobody is there to hear of it.
-        let _ = match written {
-            Ok(mut document) => document.send(true),
-            Err(error) => sender.blocking_send(Err(error)).map_err(|_| Stop),
+        let Some(sender) = queue(&slices, WAITING_CHUNKS) else {
+            return;
         };
+        let pump = Pump {
+            stream,
+            range,
+            cancel,
+            slices,
+            sender,
+        };
+        let written = pump.write(&mut lease, encoder);
+        // The connection goes home before the client has the end.
+        drop(lease);
+        // When sending fails, nobody is there to hear of it.
+        match written {
+            Ok(mut document) => drop(document.send(Ends::Document)),
+            Err(error) => drop(pump.sender.blocking_send(Err(error))),
+        }
     });
     chunks
 }
 
-/// Writes the whole document; what is left to send is its last chunk.
-fn write(
-    mut document: Document,
-    connection: &mut dyn Connection,
-    stream: &Stream,
-    range: &Range,
-    cancel: &Cancel,
-) -> Result<Document, StreamError> {
-    let format_error = |source| StreamError::Format {
-        stream: stream.name.clone(),
-        source,
-    };
-    document
-        .encoder
-        .begin(&mut document.buffer)
-        .map_err(format_error)?;
-    let (mut document, scanned) = connection.scan(stream, range, document, cancel);
-    if let Some(source) = document.failure {
-        return Err(format_error(source));
-    }
-    scanned?;
-    document
-        .encoder
-        .flush(&mut document.buffer)
-        .map_err(format_error)?;
-    document
-        .encoder
-        .end(document.records, &mut document.buffer)
-        .map_err(format_error)?;
-    Ok(document)
+/// One stream on its way.
+struct Pump {
+    stream: Arc<Stream>,
+    range: Range,
+    cancel: Cancel,
+    slices: mpsc::Sender<Slice>,
+    /// The channel of the document's first slice.
+    sender: document::Sender,
 }
 
-/// A document being written: the encoder, the chunk being filled, and where chunks go.
-struct Document {
-    encoder: Box<dyn RecordEncoder>,
-    separator: &'static [u8],
-    buffer: Vec<u8>,
-    sender: mpsc::Sender<Result<Chunk, StreamError>>,
-    records: u64,
-    replaced: u64,
-    /// The number of records in the chunks sent so far; `None` before the first.
-    sent: Option<u64>,
-    /// When the chunk was first seen to hold a record.
-    filling_since: Option<Instant>,
-    failure: Option<flows_formats::Error>,
-}
-
-impl Document {
-    fn new(
+impl Pump {
+    /// Writes the document; what is left to send is its last chunk.
+    fn write(
+        &self,
+        lease: &mut Lease,
         encoder: Box<dyn RecordEncoder>,
-        sender: mpsc::Sender<Result<Chunk, StreamError>>,
-    ) -> Document {
-        Document {
-            separator: encoder.separator(),
-            encoder,
-            // A small document must not pay for a large chunk.
-            buffer: Vec::new(),
-            sender,
-            records: 0,
-            replaced: 0,
-            sent: None,
-            filling_since: None,
-            failure: None,
+    ) -> Result<Document, StreamError> {
+        lease.begin(&self.stream)?;
+        let can_slice = lease.sliceable(&self.stream)? && encoder.fork().is_some();
+        let connections = lease.connections();
+        let find: FindHelpers = Box::new(move || {
+            if can_slice {
+                connections.helpers()
+            } else {
+                Vec::new()
+            }
+        });
+        let mut document = self.begin(lease, Document::new(encoder, self.sender.clone(), find))?;
+        if document.helpers.is_empty() {
+            return self.end(document);
         }
+        let helpers = std::mem::take(&mut document.helpers);
+        let before = lease.version(&self.stream)?;
+        let helpers = self.join(lease, helpers)?;
+        if lease.version(&self.stream)? != before
+            && let Some(encoder) = document.encoder.fork()
+        {
+            // Someone has written since the document began. Nothing of it is sent, so that it can
+            // begin again in the snapshot that the helpers share.
+            let find: FindHelpers = Box::new(move || helpers);
+            document = self.begin(lease, Document::new(encoder, self.sender.clone(), find))?;
+            if document.helpers.is_empty() {
+                return self.end(document);
+            }
+            let helpers = std::mem::take(&mut document.helpers);
+            return self.in_slices(lease, document, helpers);
+        }
+        self.in_slices(lease, document, helpers)
     }
 
-    /// Sends what is in the buffer; waits while the client is behind.
-    fn send(&mut self, last: bool) -> Result<(), Stop> {
-        let room = if last {
-            0
-        } else {
-            CHUNK_BYTES + CHUNK_BYTES / 16
+    /// Writes the beginning of the document, and all of it unless it finds helpers.
+    fn begin(&self, lease: &mut Lease, mut document: Document) -> Result<Document, StreamError> {
+        document.begin(&self.stream)?;
+        let (mut document, scanned) = lease.scan(&self.stream, &self.range, document, &self.cancel);
+        document.end_slice(&self.stream, scanned)?;
+        Ok(document)
+    }
+
+    /// Begins a new snapshot, with those helpers that see the same one.
+    ///
+    /// A helper that has seen no change from before the snapshot was taken until its own was has
+    /// the same snapshot.
+    fn join(&self, lease: &mut Lease, helpers: Vec<Lease>) -> Result<Vec<Lease>, StreamError> {
+        let stream = &self.stream;
+        let before: Vec<_> = helpers
+            .into_iter()
+            .map(|mut helper| (helper.version(stream), helper))
+            .collect();
+        lease.begin(stream)?;
+        let same = |(before, mut helper): (Result<_, _>, Lease)| {
+            let same = helper.begin(stream).is_ok() && helper.version(stream).ok() == before.ok();
+            same.then_some(helper)
         };
-        let bytes = std::mem::replace(&mut self.buffer, Vec::with_capacity(room)).into();
-        let chunk = Chunk {
-            bytes,
-            records: self.records,
-            replaced: self.replaced,
-            last,
+        Ok(before.into_iter().filter_map(same).collect())
+    }
+
+    /// Writes the rest of a document whose first chunk is full, together with helpers.
+    fn in_slices(
+        &self,
+        lease: &mut Lease,
+        mut document: Document,
+        helpers: Vec<Lease>,
+    ) -> Result<Document, StreamError> {
+        let written = document.records;
+        let slices = Slices {
+            stream: &self.stream,
+            cancel: &self.cancel,
+            queue: &self.slices,
+            left: Mutex::new(Some(Range {
+                after: lease.nth(&self.stream, &self.range, written)?,
+                limit: self.range.limit.map(|limit| limit - written),
+                ..self.range
+            })),
+            records_per_slice: Slices::records_per_slice(written, document.buffer.len()),
+            records: AtomicU64::new(written),
+            helping: AtomicUsize::new(helpers.len()),
+            failed: AtomicBool::new(false),
         };
-        self.sent = Some(self.records);
-        self.filling_since = None;
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| Stop)
-    }
-}
-
-impl Sink for Document {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
-        if self.records > 0 {
-            self.buffer.extend_from_slice(self.separator);
+        document
+            .send(Ends::Slice)
+            .map_err(|Stop| StoreError::Stopped)?;
+        std::thread::scope(|scope| {
+            for mut helper in helpers {
+                if let Some(encoder) = document.encoder.fork() {
+                    let slices = &slices;
+                    scope.spawn(move || slices.help(&mut helper, encoder));
+                }
+            }
+            slices.work(lease, &*document.encoder, |_| true);
+        });
+        if slices.failed.into_inner() {
+            // The slice that failed has said why.
+            return Err(StoreError::Stopped.into());
         }
-        if let Err(error) = self.encoder.record(record, &mut self.buffer) {
-            self.failure = Some(error);
-            return Err(Stop);
-        }
-        self.records += 1;
-        if self.buffer.len() >= CHUNK_BYTES {
-            self.send(false)
-        } else {
-            Ok(())
-        }
+        let sender = queue(&self.slices, WAITING_CHUNKS).ok_or(StoreError::Stopped)?;
+        document.go_on(sender, slices.records.into_inner());
+        self.end(document)
     }
 
-    fn tick(&mut self) -> Result<(), Stop> {
-        if self.buffer.is_empty() || self.records == self.sent.unwrap_or(0) {
-            return Ok(());
-        }
-        let age = if self.sent.is_none() { FIRST_AGE } else { AGE };
-        match self.filling_since {
-            None => self.filling_since = Some(Instant::now()),
-            Some(since) if since.elapsed() >= age => return self.send(false),
-            Some(_) => {}
-        }
-        Ok(())
-    }
-
-    fn replaced(&mut self) {
-        self.replaced += 1;
+    /// Writes the end of the document.
+    fn end(&self, mut document: Document) -> Result<Document, StreamError> {
+        document.end(&self.stream)?;
+        Ok(document)
     }
 }

@@ -8,7 +8,7 @@ use warp::Stream;
 
 use super::parameters::Asked;
 use super::request::Shared;
-use crate::stream::{Chunk, Chunks, StreamError};
+use crate::stream::{Chunk, Chunks, Ends, StreamError};
 
 /// A body that yields a document's chunks. When it is dropped it logs how the request ended.
 pub(super) struct Body {
@@ -42,22 +42,26 @@ impl Stream for Body {
         if let Some(error) = body.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        if body.log.whole {
-            body.log.ended("complete");
-            return Poll::Ready(None);
-        }
-        match ready!(body.chunks.poll_next(context)) {
-            Ok(chunk) => {
-                body.log.sent(&chunk);
-                Poll::Ready(Some(Ok(chunk.bytes)))
+        loop {
+            if body.log.whole {
+                body.log.ended("complete");
+                return Poll::Ready(None);
             }
-            Err(error) => {
-                body.log.ended(format!("broken: {error}"));
-                // An error makes hyper drop the connection with whatever it has not written yet.
-                // One pending poll lets it write: the client gets the head and sees a broken body.
-                body.error = Some(error);
-                context.waker().wake_by_ref();
-                Poll::Pending
+            match ready!(body.chunks.poll_next(context)) {
+                Ok(chunk) => {
+                    body.log.sent(&chunk);
+                    if !chunk.bytes.is_empty() {
+                        return Poll::Ready(Some(Ok(chunk.bytes)));
+                    }
+                }
+                Err(error) => {
+                    body.log.ended(format!("broken: {error}"));
+                    // An error makes hyper drop the connection with whatever it has not written yet.
+                    // One pending poll lets it write: the client gets the head and sees a broken body.
+                    body.error = Some(error);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -102,10 +106,10 @@ impl Log {
 
     /// Counts a chunk as sent.
     pub(super) fn sent(&mut self, chunk: &Chunk) {
-        self.records = chunk.records;
-        self.replaced = chunk.replaced;
+        self.records += chunk.records;
+        self.replaced += chunk.replaced;
         self.bytes += chunk.bytes.len() as u64;
-        self.whole = chunk.last;
+        self.whole = chunk.ends == Ends::Document;
     }
 
     /// Says how the request ended, unless that was said already.

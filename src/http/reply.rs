@@ -11,21 +11,18 @@ use super::parameters::Asked;
 use super::problem::Problem;
 use super::request::Shared;
 use crate::config::Stream;
-use crate::store::{Connection, StoreError};
-use crate::stream::{self, StreamError};
+use crate::store::StoreError;
+use crate::stream::connections::Lease;
+use crate::stream::{self, Ends, StreamError};
 
 /// Marks a reply whose log line is written when its body ends.
 #[derive(Clone, Copy)]
 pub(super) struct LogsItself;
 
 /// Streams what was asked for.
-pub(super) async fn stream(
-    asked: Asked,
-    connection: Box<dyn Connection>,
-    request: Shared,
-) -> Response {
+pub(super) async fn stream(asked: Asked, lease: Lease, request: Shared) -> Response {
     let mut log = Log::new(request.clone(), &asked);
-    let mut response = match begin(&asked, connection, &request, &mut log).await {
+    let mut response = match begin(&asked, lease, &request, &mut log).await {
         Ok(Begun::Whole(bytes)) => {
             log.ended(if request.head {
                 "complete, head only"
@@ -62,16 +59,16 @@ enum Begun {
 
 async fn begin(
     asked: &Asked,
-    connection: Box<dyn Connection>,
+    lease: Lease,
     request: &Shared,
     log: &mut Log,
 ) -> Result<Begun, Problem> {
     let encoder = (asked.format.encoder)(&asked.stream.schema)
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let range = asked.selection.into();
-    let mut chunks = stream::start(connection, asked.stream.clone(), encoder, range);
+    let mut chunks = stream::start(lease, asked.stream.clone(), encoder, range);
     let first = chunks.next().await.map_err(|error| problem(&error))?;
-    if first.last {
+    if first.ends == Ends::Document {
         log.sent(&first);
         return Ok(Begun::Whole(first.bytes));
     }

@@ -1,13 +1,15 @@
-//! Records out of an SQLite file: the pool of read-only connections, and the scan.
+//! Records out of an SQLite file: the pool of read-only connections.
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `sqlite/lent.rs` | a connection on loan: its snapshot, and the scan |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
 //! | `sqlite/query.rs` | the SQL of a scan |
 //! | `sqlite/values.rs` | SQLite's values as the types that the stream declares |
 //! | `sqlite/check.rs` | what is wrong with a database, and how to mend it |
 
 pub mod check;
+mod lent;
 mod query;
 mod table;
 mod values;
@@ -20,13 +22,12 @@ use std::time::Duration;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{ErrorCode, OpenFlags};
 
-use super::{Cancel, Connection, Sink, Store, StoreError};
+use super::{Connection, Store, StoreError, cores};
 use crate::config::{Database, Stream};
-use crate::selection::Range;
+use lent::Lent;
 use query::Query;
 pub(crate) use query::quoted;
 use table::Table;
-use values::Decoder;
 
 /// How many instructions of SQLite's virtual machine pass between two looks at the cancel token:
 /// some 20 microseconds.
@@ -42,15 +43,19 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// A pool as configured. It opens no connection yet, so that this cannot fail.
+    /// A pool as configured. Its connections are opened in the background, so that this cannot fail.
     pub fn new(database: &Database) -> Sqlite {
         let settings = database.clone();
         let manager = SqliteConnectionManager::file(&database.path)
             .with_flags(READ_ONLY)
             .with_init(move |connection| prepare(connection, &settings));
+        // As many as can scan at once, so that a stream finds helpers.
+        let idle = database
+            .pool_size
+            .min(u32::try_from(cores()).unwrap_or(u32::MAX));
         let pool = r2d2::Pool::builder()
             .max_size(database.pool_size)
-            .min_idle(Some(0))
+            .min_idle(Some(idle))
             // Its query would be paid by every request; a broken connection fails the scan's.
             .test_on_check_out(false)
             .build_unchecked(manager);
@@ -61,10 +66,7 @@ impl Sqlite {
     }
 
     fn lend(&self, connection: Pooled) -> Box<dyn Connection> {
-        Box::new(Lent {
-            connection,
-            queries: Arc::clone(&self.queries),
-        })
+        Box::new(Lent::new(connection, Arc::clone(&self.queries)))
     }
 }
 
@@ -139,120 +141,24 @@ impl Queries {
         {
             return Ok(query);
         }
+        let error = |error| failed(stream, &error);
         let table = Table::inspect(connection, &stream.table)
-            .map_err(|error| failed(stream, &error))?
+            .map_err(error)?
             .ok_or_else(|| database(stream, format!("no such table: {}", stream.table)))?;
-        let query = Query::new(stream, &table).map_err(|missing| {
-            database(
-                stream,
-                format!("the table {} has no column {missing}", stream.table),
-            )
-        })?;
+        let query = Query::new(connection, stream, &table)
+            .map_err(error)?
+            .map_err(|missing| {
+                database(
+                    stream,
+                    format!("the table {} has no column {missing}", stream.table),
+                )
+            })?;
         let query = Arc::new(query);
         let entry = (version, Arc::clone(&query));
         let mut queries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queries.insert(stream.name.clone(), entry);
         Ok(query)
     }
-}
-
-/// A pooled connection, out on loan.
-struct Lent {
-    connection: Pooled,
-    queries: Arc<Queries>,
-}
-
-/// The sink of the running scan. SQLite's progress handler needs it while the scan waits for its
-/// next record; both run on the scan's own thread, so that the lock is never contended.
-type SharedSink = Arc<Mutex<Option<Box<dyn Sink>>>>;
-
-impl Connection for Lent {
-    fn scan_into(
-        &mut self,
-        stream: &Stream,
-        range: &Range,
-        sink: Box<dyn Sink>,
-        cancel: &Cancel,
-    ) -> (Box<dyn Sink>, Result<(), StoreError>) {
-        let shared: SharedSink = Arc::new(Mutex::new(Some(sink)));
-        let result = self.watched(&shared, cancel, |connection| {
-            scan(connection, &self.queries, stream, range, &shared)
-        });
-        let sink = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let sink = sink.expect("only this function takes the sink out");
-        // Whatever the database says of an interrupted query, this is why it was interrupted.
-        (
-            sink,
-            if cancel.is_cancelled() {
-                Err(StoreError::Stopped)
-            } else {
-                result
-            },
-        )
-    }
-}
-
-impl Lent {
-    /// Runs `scan` with a progress handler that polls the cancel token and ticks the sink.
-    fn watched<T>(
-        &self,
-        sink: &SharedSink,
-        cancel: &Cancel,
-        scan: impl FnOnce(&rusqlite::Connection) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let handler = {
-            let (sink, cancel) = (Arc::clone(sink), cancel.clone());
-            move || {
-                cancel.is_cancelled()
-                    || with(&sink, |sink| sink.tick()).is_err_and(|_| {
-                        cancel.cancel();
-                        true
-                    })
-            }
-        };
-        // Fails on a connection that is not owned; the pool's are.
-        let _ = self
-            .connection
-            .progress_handler(INSTRUCTIONS, Some(handler));
-        let result = scan(&self.connection);
-        let _ = self.connection.progress_handler(0, None::<fn() -> bool>);
-        result
-    }
-}
-
-fn with<T>(sink: &SharedSink, call: impl FnOnce(&mut dyn Sink) -> T) -> T {
-    let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-    call(
-        sink.as_deref_mut()
-            .expect("the sink is there for as long as the scan runs"),
-    )
-}
-
-fn scan(
-    connection: &rusqlite::Connection,
-    queries: &Queries,
-    stream: &Stream,
-    range: &Range,
-    sink: &SharedSink,
-) -> Result<(), StoreError> {
-    // One transaction: the schema that the query is written for is the one that it meets.
-    let snapshot = connection
-        .unchecked_transaction()
-        .map_err(|error| failed(stream, &error))?;
-    let query = queries.get(&snapshot, stream)?;
-    let (sql, parameters) = query.select(range);
-    let mut statement = snapshot
-        .prepare_cached(&sql)
-        .map_err(|error| failed(stream, &error))?;
-    let mut rows = statement
-        .query(rusqlite::params_from_iter(parameters))
-        .map_err(|error| failed(stream, &error))?;
-    let mut decoder = Decoder::new(stream, query.id_at());
-    while let Some(row) = rows.next().map_err(|error| failed(stream, &error))? {
-        let value = |column| row.get_ref(column).expect("the query has this column");
-        with(sink, |sink| decoder.record(value, sink))?;
-    }
-    Ok(())
 }
 
 /// An error of the database's own, as ours.

@@ -10,7 +10,6 @@ use super::table::{Affinity, Table};
 use super::values::{described, is_integer};
 use super::{INSTRUCTIONS, JournalMode};
 use crate::config::{Database, Stream};
-use crate::selection::{Position, Range};
 use crate::suggest::nearest;
 
 /// How long looking at records may take.
@@ -134,7 +133,7 @@ impl Look<'_> {
         let Some(table) = Table::inspect(self.connection, &stream.table)? else {
             return self.no_table().map(Err);
         };
-        let query = match Query::new(stream, &table) {
+        let query = match Query::new(self.connection, stream, &table)? {
             Ok(query) => query,
             Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
         };
@@ -155,7 +154,7 @@ impl Look<'_> {
             findings.push(Finding::Fine(text));
         }
         self.affinities(&table, findings);
-        if self.sorts(&query)? {
+        if query.sorts() {
             findings.push(self.warning(self.no_index(&table, &query)));
         }
         Ok(Ok(()))
@@ -259,35 +258,6 @@ impl Look<'_> {
                 )));
             }
         }
-    }
-
-    /// Whether SQLite sorts the whole table, or a window of it, before the first record.
-    fn sorts(&self, query: &Query) -> Result<bool> {
-        let bound = Some(Position {
-            time: 0,
-            id: i64::MAX,
-        });
-        let whole = Range::default();
-        let window = Range {
-            after: bound,
-            until: bound,
-            limit: None,
-        };
-        for range in [whole, window] {
-            let (sql, parameters) = query.select(&range);
-            let mut plan = self
-                .connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-            let steps: Vec<String> = plan
-                .query_map(rusqlite::params_from_iter(parameters), |row| {
-                    row.get("detail")
-                })?
-                .collect::<Result<_>>()?;
-            if steps.iter().any(|step| step.contains("TEMP B-TREE")) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn no_index(&self, table: &Table, query: &Query) -> String {

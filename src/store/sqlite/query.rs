@@ -1,66 +1,80 @@
-//! The SQL of a scan.
+//! The SQL of a stream: its scan, and its positions.
 
 use flows_formats::Type;
+use rusqlite::Connection;
 
 use super::table::{Affinity, Table};
 use crate::config::Stream;
-use crate::selection::Range;
+use crate::selection::{Position, Range};
 
-/// The parts of a stream's `SELECT`, written for the table as SQLite knows it.
+/// The SQL function that takes a record's values while SQLite runs the query. Its arguments are at
+/// hand, where reading the columns of a result costs as much again as finding them.
+pub(super) const EMIT: &str = "flows_emit";
+
+/// The most arguments that SQLite lets any function have, in all versions.
+const MOST_ARGUMENTS: usize = 100;
+
+/// A statement and the integers bound to it.
+pub(super) type Statement = (String, Vec<i64>);
+
+/// A stream's SQL, written for the table as SQLite knows it.
 pub(super) struct Query {
-    /// `SELECT …, … FROM … AS t`
-    head: String,
+    columns: String,
+    table: String,
     time: String,
     id: String,
     id_at: usize,
     index: String,
+    emits: bool,
+    sorts: bool,
 }
 
 impl Query {
     /// The query of a stream. `Err` names a column that the table lacks.
-    pub(super) fn new(stream: &Stream, table: &Table) -> Result<Query, String> {
-        let mut names: Vec<_> = stream
-            .schema
-            .columns
-            .iter()
-            .map(|c| c.name.as_str())
-            .collect();
-        let served = names.iter().position(|name| *name == stream.id);
-        let id_at = served.unwrap_or_else(|| {
+    pub(super) fn new(
+        connection: &Connection,
+        stream: &Stream,
+        table: &Table,
+    ) -> rusqlite::Result<Result<Query, String>> {
+        let served = stream.schema.columns.iter();
+        let mut names: Vec<_> = served.map(|column| column.name.as_str()).collect();
+        let id_at = names.iter().position(|name| *name == stream.id);
+        let id_at = id_at.unwrap_or_else(|| {
             // Not to be sent, but needed to say which record is wrong.
             names.push(&stream.id);
             names.len() - 1
         });
-        if let Some(missing) = names.iter().find(|name| table.affinity(name).is_none()) {
-            return Err((*missing).to_owned());
+        let mut used = names.iter().copied().chain([stream.time.as_str()]);
+        if let Some(missing) = used.find(|name| table.affinity(name).is_none()) {
+            return Ok(Err(missing.to_owned()));
         }
-        let columns: Vec<_> = names.iter().map(|name| column(name)).collect();
-        let head = format!(
-            "SELECT {} FROM {} AS t",
-            columns.join(", "),
-            quoted(&stream.table)
-        );
-        let position = |name: &str| {
-            let affinity = table.affinity(name).ok_or_else(|| name.to_owned())?;
-            let cast = cast(Type::Integer, affinity);
-            let compared = |column: String| match cast {
-                Some(cast) => format!("CAST({column} AS {cast})"),
-                None => column,
-            };
-            Ok::<_, String>((compared(column(name)), compared(quoted(name))))
+        // How a position's part is compared: as it is, or cast to the integer that it stands for.
+        let compared = |name: &str, column: String| match table
+            .affinity(name)
+            .and_then(|affinity| cast(Type::Integer, affinity))
+        {
+            Some(cast) => format!("CAST({column} AS {cast})"),
+            None => column,
         };
-        let (time, indexed_time) = position(&stream.time)?;
-        let (id, indexed_id) = position(&stream.id)?;
+        let columns: Vec<_> = names.iter().map(|name| column(name)).collect();
         let name = quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id));
-        let table = quoted(&stream.table);
-        let index = format!("CREATE INDEX {name} ON {table} ({indexed_time}, {indexed_id})");
-        Ok(Query {
-            head,
-            time,
-            id,
+        let indexed = [&stream.time, &stream.id].map(|name| compared(name, quoted(name)));
+        let mut query = Query {
+            emits: columns.len() <= MOST_ARGUMENTS,
+            columns: columns.join(", "),
+            table: format!("{} AS t", quoted(&stream.table)),
+            time: compared(&stream.time, column(&stream.time)),
+            id: compared(&stream.id, column(&stream.id)),
             id_at,
-            index,
-        })
+            index: format!(
+                "CREATE INDEX {name} ON {} ({})",
+                quoted(&stream.table),
+                indexed.join(", ")
+            ),
+            sorts: true,
+        };
+        query.sorts = query.needs_sort(connection)?;
+        Ok(Ok(query))
     }
 
     /// Which of the columns is the record's id.
@@ -68,40 +82,143 @@ impl Query {
         self.id_at
     }
 
-    /// The statement that yields the range's records in order, and its parameters.
-    pub(super) fn select(&self, range: &Range) -> (String, Vec<i64>) {
-        let Query { head, time, id, .. } = self;
-        let mut sql = head.clone();
-        let mut parameters = Vec::with_capacity(5);
-        let bounds = [(range.after, ">"), (range.until, "<=")];
-        for (position, operator) in bounds {
-            let Some(position) = position else { continue };
-            sql.push_str(if parameters.is_empty() {
-                " WHERE "
-            } else {
-                " AND "
-            });
-            parameters.push(position.time);
-            if position.id == i64::MAX {
-                // Behind every record of its time: the time alone decides.
-                sql.push_str(&format!("{time} {operator} ?"));
-            } else {
-                sql.push_str(&format!("({time}, {id}) {operator} (?, ?)"));
-                parameters.push(position.id);
-            }
-        }
-        sql.push_str(&format!(" ORDER BY {time}, {id}"));
-        if let Some(limit) = range.limit {
-            sql.push_str(" LIMIT ?");
-            parameters.push(i64::try_from(limit).unwrap_or(i64::MAX));
-        }
-        (sql, parameters)
+    /// Whether SQLite sorts the whole table, or a window of it, before the first record.
+    pub(super) fn sorts(&self) -> bool {
+        self.sorts
+    }
+
+    /// Whether scans hand their values to [`EMIT`] and yield rows of nothing. It must not run
+    /// before a sort.
+    pub(super) fn emits(&self) -> bool {
+        self.emits && !self.sorts
     }
 
     /// The statement that creates the index which gives `(time, id)` order.
     pub(super) fn index(&self) -> &str {
         &self.index
     }
+
+    fn needs_sort(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let bound = Some(Position {
+            time: 0,
+            id: i64::MAX,
+        });
+        let window = Range {
+            after: bound,
+            until: bound,
+            limit: None,
+        };
+        for range in [Range::default(), window] {
+            for (condition, parameters) in self.runs(&range) {
+                let (sql, parameters) = self.select(&self.columns, &condition, parameters, None);
+                let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let mut steps = plan.query(rusqlite::params_from_iter(parameters))?;
+                while let Some(step) = steps.next()? {
+                    if step.get_ref("detail")?.as_str()?.contains("TEMP B-TREE") {
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The conditions of a range's runs, one after another, each of which an index serves as one
+    /// piece: what is left of the second that the range begins in, whole seconds, and the beginning
+    /// of the second that it ends in. A comparison of pairs would be tested again for every record.
+    pub(super) fn runs(&self, range: &Range) -> Vec<Statement> {
+        let Query { time, id, .. } = self;
+        let mut runs = Vec::with_capacity(3);
+        // Behind every record of its second, a position is a bound of the time alone.
+        let within = |position: &Position| position.id != i64::MAX;
+        let (after, until) = (range.after, range.until);
+        if let (Some(a), Some(u)) = (after, until)
+            && a.time == u.time
+        {
+            if a.id < u.id {
+                let condition = format!("{time} = ? AND {id} > ? AND {id} <= ?");
+                runs.push((condition, vec![a.time, a.id, u.id]));
+            }
+            return runs;
+        }
+        if let Some(a) = after.filter(within) {
+            runs.push((format!("{time} = ? AND {id} > ?"), vec![a.time, a.id]));
+        }
+        let (mut bounds, mut parameters) = (Vec::new(), Vec::new());
+        if let Some(a) = after {
+            bounds.push(format!("{time} > ?"));
+            parameters.push(a.time);
+        }
+        if let Some(u) = until {
+            bounds.push(format!("{time} {} ?", if within(&u) { "<" } else { "<=" }));
+            parameters.push(u.time);
+        }
+        runs.push((bounds.join(" AND "), parameters));
+        if let Some(u) = until.filter(within) {
+            runs.push((format!("{time} = ? AND {id} <= ?"), vec![u.time, u.id]));
+        }
+        runs
+    }
+
+    /// The statement that yields the records of a run in order, at most so many.
+    pub(super) fn scan(&self, (condition, parameters): Statement, limit: Option<u64>) -> Statement {
+        if self.emits() {
+            let emit = format!("{EMIT}({})", self.columns);
+            self.select(&emit, &condition, parameters, limit)
+        } else {
+            self.select(&self.columns, &condition, parameters, limit)
+        }
+    }
+
+    /// The statement that yields the time and id of a run's record number `nth`, counted from 1.
+    pub(super) fn nth(&self, (condition, parameters): Statement, nth: u64) -> Statement {
+        let Query { time, id, .. } = self;
+        let columns = format!("{time}, {id}");
+        let (mut sql, mut parameters) = self.select(&columns, &condition, parameters, Some(1));
+        sql.push_str(" OFFSET ?");
+        parameters.push(integer(nth.saturating_sub(1)));
+        (sql, parameters)
+    }
+
+    /// The statement that counts the records of a run.
+    pub(super) fn count(&self, (condition, parameters): Statement) -> Statement {
+        let condition = if condition.is_empty() {
+            "1".to_owned()
+        } else {
+            condition
+        };
+        (
+            format!("SELECT count(*) FROM {} WHERE {condition}", self.table),
+            parameters,
+        )
+    }
+
+    fn select(
+        &self,
+        columns: &str,
+        condition: &str,
+        mut parameters: Vec<i64>,
+        limit: Option<u64>,
+    ) -> Statement {
+        let Query {
+            table, time, id, ..
+        } = self;
+        let mut sql = format!("SELECT {columns} FROM {table}");
+        if !condition.is_empty() {
+            sql.push_str(" WHERE ");
+            sql.push_str(condition);
+        }
+        sql.push_str(&format!(" ORDER BY {time}, {id}"));
+        if let Some(limit) = limit {
+            sql.push_str(" LIMIT ?");
+            parameters.push(integer(limit));
+        }
+        (sql, parameters)
+    }
+}
+
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The type to cast a column to before it is compared: its declared type, where SQLite would

@@ -1,14 +1,16 @@
 //! SQLite's values as the types that the stream declares.
 
-use flows_formats::{Record, Schema, Type, Value};
+use std::sync::Arc;
+
+use flows_formats::{Record, Type, Value};
 use rusqlite::types::ValueRef;
 
 use crate::config::Stream;
 use crate::store::{Sink, StoreError};
 
 /// Turns rows into records, without allocating for a row whose values are of the declared types.
-pub(super) struct Decoder<'s> {
-    schema: &'s Schema,
+pub(super) struct Decoder {
+    stream: Arc<Stream>,
     id_at: usize,
     /// The memory of the last record's values, empty in between.
     values: Vec<Value<'static>>,
@@ -16,11 +18,11 @@ pub(super) struct Decoder<'s> {
     owned: Vec<(usize, String)>,
 }
 
-impl<'s> Decoder<'s> {
+impl Decoder {
     /// A decoder of the stream's rows, with the record's id in column `id_at`.
-    pub(super) fn new(stream: &'s Stream, id_at: usize) -> Decoder<'s> {
+    pub(super) fn new(stream: Arc<Stream>, id_at: usize) -> Decoder {
         Decoder {
-            schema: &stream.schema,
+            stream,
             id_at,
             values: Vec::new(),
             owned: Vec::new(),
@@ -35,7 +37,7 @@ impl<'s> Decoder<'s> {
     ) -> Result<(), StoreError> {
         self.owned.clear();
         let mut values = recycled(std::mem::take(&mut self.values));
-        for (at, column) in self.schema.columns.iter().enumerate() {
+        for (at, column) in self.stream.schema.columns.iter().enumerate() {
             values.push(match (column.kind, value(at)) {
                 (Type::Integer, ValueRef::Integer(integer)) => Value::Integer(integer),
                 (Type::Real, ValueRef::Real(real)) => Value::Real(real),
@@ -71,7 +73,7 @@ impl<'s> Decoder<'s> {
 
     #[cold]
     fn wrong(&self, at: usize, found: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
-        let column = &self.schema.columns[at];
+        let column = &self.stream.schema.columns[at];
         let reason = match found {
             ValueRef::Null => {
                 "null, and the column is not declared nullable; declare `nullable = true`"
@@ -80,7 +82,7 @@ impl<'s> Decoder<'s> {
             found => format!("{}, which is no {}", described(found), column.kind),
         };
         StoreError::Value {
-            stream: self.schema.name.clone(),
+            stream: self.stream.schema.name.clone(),
             column: column.name.clone(),
             id: described(id),
             reason,

@@ -1,0 +1,187 @@
+//! A document, or a slice of one, being written: records in, chunks out.
+
+use std::time::{Duration, Instant};
+
+use flows_formats::{Record, RecordEncoder};
+use tokio::sync::mpsc;
+
+use super::connections::Lease;
+use super::{CHUNK_BYTES, Chunk, Ends, StreamError};
+use crate::config::Stream;
+use crate::store::{Sink, Stop, StoreError};
+
+/// How old the first chunk gets once it holds a record: until then a failure still has a status.
+const FIRST_AGE: Duration = Duration::from_millis(50);
+
+/// How old any other chunk gets. Below 100 ms, which is what clients are promised.
+const AGE: Duration = Duration::from_millis(80);
+
+/// Where a slice's chunks go, and at last its error if it has one.
+pub(super) type Sender = mpsc::Sender<Result<Chunk, StreamError>>;
+
+/// Finds connections for helpers, if there are idle ones.
+pub(super) type FindHelpers = Box<dyn FnOnce() -> Vec<Lease> + Send>;
+
+/// The encoder, the chunk being filled, and where chunks go.
+pub(super) struct Document {
+    pub(super) encoder: Box<dyn RecordEncoder>,
+    separator: &'static [u8],
+    pub(super) buffer: Vec<u8>,
+    sender: Sender,
+    /// The records written so far.
+    pub(super) records: u64,
+    replaced: u64,
+    /// Whether a record stands before the next one.
+    follows: bool,
+    /// The number of records in the chunks sent so far; `None` before the first.
+    sent: Option<u64>,
+    /// When the chunk was first seen to hold a record.
+    filling_since: Option<Instant>,
+    /// Asked once, when the first chunk is full.
+    find_helpers: Option<FindHelpers>,
+    /// The helpers that were found. The document then stops with its first chunk full and unsent.
+    pub(super) helpers: Vec<Lease>,
+    failure: Option<flows_formats::Error>,
+}
+
+impl Document {
+    /// A document that nothing is written of yet.
+    pub(super) fn new(
+        encoder: Box<dyn RecordEncoder>,
+        sender: Sender,
+        find_helpers: FindHelpers,
+    ) -> Document {
+        Document {
+            find_helpers: Some(find_helpers),
+            follows: false,
+            ..Document::slice(encoder, sender)
+        }
+    }
+
+    /// A slice of a document, behind other records.
+    pub(super) fn slice(encoder: Box<dyn RecordEncoder>, sender: Sender) -> Document {
+        Document {
+            separator: encoder.separator(),
+            encoder,
+            // A small document must not pay for a large chunk.
+            buffer: Vec::new(),
+            sender,
+            records: 0,
+            replaced: 0,
+            follows: true,
+            sent: None,
+            filling_since: None,
+            find_helpers: None,
+            helpers: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Writes what comes before the first record.
+    pub(super) fn begin(&mut self, stream: &Stream) -> Result<(), StreamError> {
+        self.encoder
+            .begin(&mut self.buffer)
+            .map_err(|error| StreamError::format(stream, error))
+    }
+
+    /// Writes what the encoder has kept, if the slice was scanned to its end or stopped when
+    /// helpers were found; else says why it was not.
+    pub(super) fn end_slice(
+        &mut self,
+        stream: &Stream,
+        scanned: Result<(), StoreError>,
+    ) -> Result<(), StreamError> {
+        if let Some(error) = self.failure.take() {
+            return Err(StreamError::format(stream, error));
+        }
+        if self.helpers.is_empty() {
+            scanned?;
+        }
+        self.encoder
+            .flush(&mut self.buffer)
+            .map_err(|error| StreamError::format(stream, error))
+    }
+
+    /// Goes on behind slices that others have written, with so many records in all by now.
+    pub(super) fn go_on(&mut self, sender: Sender, records: u64) {
+        self.sender = sender;
+        self.records = records;
+        self.sent = Some(records);
+    }
+
+    /// Writes what comes after the last record.
+    pub(super) fn end(&mut self, stream: &Stream) -> Result<(), StreamError> {
+        self.encoder
+            .end(self.records, &mut self.buffer)
+            .map_err(|error| StreamError::format(stream, error))
+    }
+
+    /// Sends what is in the buffer; waits while the client is behind.
+    pub(super) fn send(&mut self, ends: Ends) -> Result<(), Stop> {
+        let room = if ends == Ends::Nothing {
+            CHUNK_BYTES + CHUNK_BYTES / 16
+        } else {
+            0
+        };
+        let bytes = std::mem::replace(&mut self.buffer, Vec::with_capacity(room)).into();
+        let records = self.records - self.sent.unwrap_or(0);
+        let replaced = std::mem::take(&mut self.replaced);
+        self.sent = Some(self.records);
+        self.filling_since = None;
+        let chunk = Chunk {
+            bytes,
+            records,
+            replaced,
+            ends,
+        };
+        self.sender.blocking_send(Ok(chunk)).map_err(|_| Stop)
+    }
+
+    fn full(&mut self) -> Result<(), Stop> {
+        if let Some(find_helpers) = self.find_helpers.take()
+            && self.sent.is_none()
+        {
+            self.helpers = find_helpers();
+            if !self.helpers.is_empty() {
+                return Err(Stop);
+            }
+        }
+        self.send(Ends::Nothing)
+    }
+}
+
+impl Sink for Document {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
+        if self.follows {
+            self.buffer.extend_from_slice(self.separator);
+        }
+        if let Err(error) = self.encoder.record(record, &mut self.buffer) {
+            self.failure = Some(error);
+            return Err(Stop);
+        }
+        self.follows = true;
+        self.records += 1;
+        if self.buffer.len() >= CHUNK_BYTES {
+            self.full()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        if self.buffer.is_empty() || self.records == self.sent.unwrap_or(0) {
+            return Ok(());
+        }
+        let age = if self.sent.is_none() { FIRST_AGE } else { AGE };
+        match self.filling_since {
+            None => self.filling_since = Some(Instant::now()),
+            Some(since) if since.elapsed() >= age => return self.send(Ends::Nothing),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn replaced(&mut self) {
+        self.replaced += 1;
+    }
+}

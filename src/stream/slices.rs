@@ -1,0 +1,138 @@
+//! One document in several slices at once, by the connection that began it and its helpers.
+//!
+//! The range is cut into runs of about as many records as fill [`SLICE_BYTES`]. Whoever is free
+//! takes the next run; the slices' channels queue in order, so that the document is read in order.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use flows_formats::RecordEncoder;
+use tokio::sync::mpsc;
+
+use super::connections::Lease;
+use super::document::{Document, Sender};
+use super::{CHUNK_BYTES, Ends, Slice, StreamError};
+use crate::config::Stream;
+use crate::selection::Range;
+use crate::store::{Cancel, StoreError};
+
+/// About how many bytes of the document a slice writes: enough that finding its end is nothing
+/// beside it, few enough that the slices that wait for their turn fit into memory.
+const SLICE_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// Chunks of a slice that wait for their turn: all of a usual one.
+const WAITING_CHUNKS: usize = SLICE_BYTES / CHUNK_BYTES + 1;
+
+/// What the workers of one document share.
+pub(super) struct Slices<'a> {
+    pub(super) stream: &'a Arc<Stream>,
+    pub(super) cancel: &'a Cancel,
+    /// Where the slices' channels queue.
+    pub(super) queue: &'a mpsc::Sender<Slice>,
+    /// What is not yet taken; `None` when all is.
+    pub(super) left: Mutex<Option<Range>>,
+    pub(super) records_per_slice: u64,
+    pub(super) records: AtomicU64,
+    /// How many helpers there still are.
+    pub(super) helping: AtomicUsize,
+    /// Whether a slice failed, so that those behind it are of no use.
+    pub(super) failed: AtomicBool,
+}
+
+impl Slices<'_> {
+    /// How many records a slice gets when so many of them took so many bytes.
+    pub(super) fn records_per_slice(records: u64, bytes: usize) -> u64 {
+        (records * SLICE_BYTES as u64 / bytes.max(1) as u64).max(1)
+    }
+
+    /// Writes slice after slice, until none is left or others need the core or the connection.
+    pub(super) fn help(&self, lease: &mut Lease, encoder: Box<dyn RecordEncoder>) {
+        self.work(lease, &*encoder, |lease| !lease.is_wanted_back());
+        self.helping.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Writes slice after slice, until none is left or `goes_on` says no.
+    pub(super) fn work(
+        &self,
+        lease: &mut Lease,
+        encoder: &dyn RecordEncoder,
+        goes_on: impl Fn(&Lease) -> bool,
+    ) {
+        while goes_on(lease) {
+            let (range, sender) = match self.take(lease) {
+                Ok(Some(taken)) => taken,
+                Ok(None) => return,
+                Err(error) => return self.fail(error),
+            };
+            // An encoder that has forked forks again.
+            let Some(encoder) = encoder.fork() else {
+                return self.fail(StreamError::Defect);
+            };
+            let slice = Document::slice(encoder, sender.clone());
+            if let Err(error) = self.write(lease, &range, slice) {
+                self.failed.store(true, Ordering::Relaxed);
+                // When sending fails, nobody is there to hear of it.
+                let _ = sender.blocking_send(Err(error));
+                return;
+            }
+        }
+    }
+
+    /// Takes the next run of records off what is left, and queues the channel for its chunks.
+    fn take(&self, lease: &mut Lease) -> Result<Option<(Range, Sender)>, StreamError> {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut range) = *left else {
+            return Ok(None);
+        };
+        if self.failed.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
+            *left = None;
+            return Ok(None);
+        }
+        let fits = range
+            .limit
+            .is_some_and(|limit| limit <= self.records_per_slice);
+        let alone = self.helping.load(Ordering::Relaxed) == 0;
+        let cut = if fits || alone {
+            None
+        } else {
+            lease.nth(self.stream, &range, self.records_per_slice)?
+        };
+        *left = cut.map(|cut| {
+            let limit = range.limit.map(|limit| limit - self.records_per_slice);
+            Range {
+                after: Some(cut),
+                limit,
+                ..range
+            }
+        });
+        if let Some(cut) = cut {
+            range.until = Some(cut);
+            range.limit = None;
+        }
+        // The lock is held while the queue is full: slices queue in the order of their runs.
+        Ok(queue(self.queue, WAITING_CHUNKS).map(|sender| (range, sender)))
+    }
+
+    fn write(&self, lease: &mut Lease, range: &Range, slice: Document) -> Result<(), StreamError> {
+        let (mut slice, scanned) = lease.scan(self.stream, range, slice, self.cancel);
+        slice.end_slice(self.stream, scanned)?;
+        self.records.fetch_add(slice.records, Ordering::Relaxed);
+        slice
+            .send(Ends::Slice)
+            .map_err(|_| StoreError::Stopped.into())
+    }
+
+    /// Breaks the document behind the slices taken so far.
+    fn fail(&self, error: StreamError) {
+        self.failed.store(true, Ordering::Relaxed);
+        if let Some(sender) = queue(self.queue, 1) {
+            let _ = sender.blocking_send(Err(error));
+        }
+    }
+}
+
+/// Queues a new slice's channel; `None` when nobody reads the document any more.
+pub(super) fn queue(queue: &mpsc::Sender<Slice>, chunks: usize) -> Option<Sender> {
+    let (sender, receiver) = mpsc::channel(chunks);
+    queue.blocking_send(receiver).ok().map(|()| sender)
+}
