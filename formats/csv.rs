@@ -4,6 +4,7 @@
 //! text is `""`. Blobs are base64; a real is `NaN`, `Infinity` or `-Infinity` where it is no number.
 //! In a table of one column a null is `""` too: an empty line would be no record to a reader.
 
+use flows_formats::writer::{Writer, less_than};
 use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};
 
 inventory::submit! {
@@ -42,34 +43,42 @@ impl RecordEncoder for Csv {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let mut writer = Writer::new(out);
         for (i, value) in record.values.iter().enumerate() {
             if i > 0 {
-                out.push(b',');
+                writer.byte(b',');
             }
             match *value {
-                Value::Integer(integer) => text::integer(integer, out),
-                Value::Text(text) => field(text, out),
-                Value::Real(real) if real.is_finite() => text::real(real, out),
-                Value::Real(real) if real.is_nan() => out.extend_from_slice(b"NaN"),
-                Value::Real(real) => {
-                    out.extend_from_slice(if real > 0.0 {
-                        b"Infinity"
-                    } else {
-                        b"-Infinity"
-                    });
+                Value::Integer(integer) => writer.integer(integer),
+                Value::Text(text) => {
+                    // What may need quotes is below the minus sign, as is not much else.
+                    let suspect = |eight| less_than(eight, b'-');
+                    if text.is_empty() || !writer.text(text, suspect) {
+                        writer.with(|out| field(text, out));
+                    }
                 }
-                Value::Blob([]) => out.extend_from_slice(b"\"\""),
-                Value::Blob(bytes) => text::base64(bytes, out),
-                Value::Null if record.values.len() == 1 => out.extend_from_slice(b"\"\""),
-                Value::Null => {}
+                Value::Null if record.values.len() > 1 => {}
+                ref rare => writer.with(|out| write_rare(rare, out)),
             }
         }
-        out.push(b'\n');
+        writer.byte(b'\n');
+        writer.finish();
         Ok(())
     }
 
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
         Some(Box::new(self.clone()))
+    }
+}
+
+fn write_rare(value: &Value<'_>, out: &mut Vec<u8>) {
+    match *value {
+        Value::Real(real) if real.is_finite() => text::real(real, out),
+        Value::Real(real) if real.is_nan() => out.extend_from_slice(b"NaN"),
+        Value::Real(real) if real > 0.0 => out.extend_from_slice(b"Infinity"),
+        Value::Real(_) => out.extend_from_slice(b"-Infinity"),
+        Value::Blob(bytes) if !bytes.is_empty() => text::base64(bytes, out),
+        _ => out.extend_from_slice(b"\"\""),
     }
 }
 

@@ -3,6 +3,7 @@
 //! `[\n{…},\n{…}\n]\n`, and `[]\n` when there is no record. Keys come in column order. JSON has
 //! neither NaN nor infinities, so these are null; blobs are base64.
 
+use flows_formats::writer::{Literal, Writer, equal_to, less_than};
 use flows_formats::{Error, Format, Record, RecordEncoder, Schema, Value, text};
 
 inventory::submit! {
@@ -15,21 +16,25 @@ inventory::submit! {
     }
 }
 
-/// What stands before each value: `{"id":`, then `,"time":` and so on.
-fn keys(schema: &Schema) -> Result<Vec<Vec<u8>>, Error> {
+/// What stands before each value: `\n{"id":`, then `,"time":` and so on.
+fn keys(schema: &Schema) -> Result<Vec<Literal>, Error> {
     let mut keys = Vec::with_capacity(schema.columns.len());
     for column in &schema.columns {
-        let mut key = vec![if keys.is_empty() { b'{' } else { b',' }];
+        let mut key = if keys.is_empty() {
+            b"\n{".to_vec()
+        } else {
+            b",".to_vec()
+        };
         string(&column.name, &mut key)?;
         key.push(b':');
-        keys.push(key);
+        keys.push(Literal::new(key));
     }
     Ok(keys)
 }
 
 #[derive(Clone)]
 struct Json {
-    keys: Vec<Vec<u8>>,
+    keys: Vec<Literal>,
 }
 
 impl RecordEncoder for Json {
@@ -39,22 +44,33 @@ impl RecordEncoder for Json {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-        out.push(b'\n');
+        let mut writer = Writer::new(out);
         for (key, value) in self.keys.iter().zip(record.values) {
-            out.extend_from_slice(key);
+            writer.literal(key);
             match *value {
-                Value::Integer(integer) => text::integer(integer, out),
-                Value::Text(text) => string(text, out)?,
-                Value::Real(real) if real.is_finite() => text::real(real, out),
-                Value::Real(_) | Value::Null => out.extend_from_slice(b"null"),
-                Value::Blob(bytes) => {
+                Value::Integer(integer) => writer.integer(integer),
+                Value::Text(text) => {
+                    writer.byte(b'"');
+                    if writer.text(text, suspect) {
+                        writer.byte(b'"');
+                    } else {
+                        writer.with(|out| {
+                            out.pop();
+                            string(text, out)
+                        })?;
+                    }
+                }
+                Value::Real(real) if real.is_finite() => writer.with(|out| text::real(real, out)),
+                Value::Real(_) | Value::Null => writer.with(|out| out.extend_from_slice(b"null")),
+                Value::Blob(bytes) => writer.with(|out| {
                     out.push(b'"');
                     text::base64(bytes, out);
                     out.push(b'"');
-                }
+                }),
             }
         }
-        out.push(b'}');
+        writer.byte(b'}');
+        writer.finish();
         Ok(())
     }
 
@@ -75,4 +91,9 @@ impl RecordEncoder for Json {
 /// A JSON string with its quotes.
 fn string(text: &str, out: &mut Vec<u8>) -> Result<(), Error> {
     serde_json::to_writer(out, text).map_err(|error| Error::new("json", error))
+}
+
+/// Finds what may need escaping (RFC 8259 section 7): control characters, quote, backslash.
+fn suspect(eight: u64) -> u64 {
+    less_than(eight, b' ') | equal_to(eight, b'"') | equal_to(eight, b'\\')
 }

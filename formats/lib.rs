@@ -6,6 +6,7 @@
 //! | `record.rs` | [`Schema`], [`Column`], [`Value`], [`Record`]: what an encoder is given |
 //! | `registry.rs` | [`Registry`]: all formats, by name |
 //! | `text.rs` | integers, reals and blobs as text, the same in every text format |
+//! | `writer.rs` | the hot path of text formats: literals, integers, short texts |
 //! | `json.rs` `xml.rs` `csv.rs` | one format each |
 //!
 //! A format is one file: it implements [`RecordEncoder`] and submits a [`Format`] through
@@ -38,6 +39,7 @@ mod json;
 mod record;
 mod registry;
 pub mod text;
+pub mod writer;
 mod xml;
 
 pub use record::{Column, Record, Schema, Type, Value};

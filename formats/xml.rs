@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use flows_formats::writer::{Literal, Writer, equal_to, less_than, not_ascii};
 use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};
 use quick_xml::escape::partial_escape;
 
@@ -20,7 +21,8 @@ inventory::submit! {
         summary: "One XML 1.0 document, one <record> element to a line",
         encoder: |schema| {
             let elements = schema.columns.iter().map(|column| Element::new(&column.name)).collect();
-            Ok(Box::new(Xml { elements }))
+            let (open, close) = (Literal::new("<record>"), Literal::new("</record>\n"));
+            Ok(Box::new(Xml { open, elements, close }))
         },
     }
 }
@@ -28,8 +30,8 @@ inventory::submit! {
 /// The three ways in which a column's element begins or ends.
 #[derive(Clone)]
 struct Element {
-    open: String,
-    close: String,
+    open: Literal,
+    close: Literal,
     null: String,
 }
 
@@ -38,8 +40,8 @@ impl Element {
         let name = element_name(column);
         let xsi = "http://www.w3.org/2001/XMLSchema-instance";
         Element {
-            open: format!("<{name}>"),
-            close: format!("</{name}>"),
+            open: Literal::new(format!("<{name}>")),
+            close: Literal::new(format!("</{name}>")),
             null: format!("<{name} xmlns:xsi=\"{xsi}\" xsi:nil=\"true\"/>"),
         }
     }
@@ -47,7 +49,9 @@ impl Element {
 
 #[derive(Clone)]
 struct Xml {
+    open: Literal,
     elements: Vec<Element>,
+    close: Literal,
 }
 
 impl RecordEncoder for Xml {
@@ -57,29 +61,40 @@ impl RecordEncoder for Xml {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-        out.extend_from_slice(b"<record>");
+        let mut writer = Writer::new(out);
+        writer.literal(&self.open);
         for (element, value) in self.elements.iter().zip(record.values) {
             if *value == Value::Null {
-                out.extend_from_slice(element.null.as_bytes());
+                writer.with(|out| out.extend_from_slice(element.null.as_bytes()));
                 continue;
             }
-            out.extend_from_slice(element.open.as_bytes());
+            writer.literal(&element.open);
             match *value {
                 Value::Null => {}
-                Value::Integer(integer) => text::integer(integer, out),
+                Value::Integer(integer) => writer.integer(integer),
                 Value::Text(text) => {
-                    out.extend_from_slice(partial_escape(allowed(text)).as_bytes());
+                    if !writer.text(text, suspect) {
+                        let escaped = partial_escape(allowed(text));
+                        writer.with(|out| out.extend_from_slice(escaped.as_bytes()));
+                    }
                 }
-                Value::Real(real) if real.is_finite() => text::real(real, out),
-                Value::Real(real) if real.is_nan() => out.extend_from_slice(b"NaN"),
+                Value::Real(real) if real.is_finite() => writer.with(|out| text::real(real, out)),
                 Value::Real(real) => {
-                    out.extend_from_slice(if real > 0.0 { b"INF" } else { b"-INF" });
+                    let name = if real.is_nan() {
+                        "NaN"
+                    } else if real > 0.0 {
+                        "INF"
+                    } else {
+                        "-INF"
+                    };
+                    writer.with(|out| out.extend_from_slice(name.as_bytes()));
                 }
-                Value::Blob(bytes) => text::base64(bytes, out),
+                Value::Blob(bytes) => writer.with(|out| text::base64(bytes, out)),
             }
-            out.extend_from_slice(element.close.as_bytes());
+            writer.literal(&element.close);
         }
-        out.extend_from_slice(b"</record>\n");
+        writer.literal(&self.close);
+        writer.finish();
         Ok(())
     }
 
@@ -91,6 +106,15 @@ impl RecordEncoder for Xml {
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
         Some(Box::new(self.clone()))
     }
+}
+
+/// Finds what may need escaping or replacing: control characters, mark-up, what is not ASCII.
+fn suspect(eight: u64) -> u64 {
+    less_than(eight, b' ')
+        | equal_to(eight, b'<')
+        | equal_to(eight, b'>')
+        | equal_to(eight, b'&')
+        | not_ascii(eight)
 }
 
 /// The text with U+FFFD for each character outside XML 1.0's production 2, `Char`.
