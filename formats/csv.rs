@@ -13,7 +13,7 @@ inventory::submit! {
         media_types: &["text/csv"],
         extension: "csv",
         summary: "Comma-separated values with a header line (RFC 4180, lines ended by \\n)",
-        encoder: |schema| {
+        encoder: |schema, _| {
             let names = schema.columns.iter().map(|column| column.name.clone()).collect();
             Ok(Box::new(Csv { names }))
         },

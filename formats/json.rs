@@ -12,7 +12,7 @@ inventory::submit! {
         media_types: &["application/json"],
         extension: "json",
         summary: "One JSON array, one object to a line (RFC 8259)",
-        encoder: |schema| Ok(Box::new(Json { keys: keys(schema)? })),
+        encoder: |schema, _| Ok(Box::new(Json { keys: keys(schema)? })),
     }
 }
 

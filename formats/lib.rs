@@ -63,8 +63,16 @@ pub struct Format {
     ///
     /// # Errors
     /// When the format cannot express the schema; says why.
-    pub encoder: fn(&Schema) -> Result<Box<dyn RecordEncoder>, Error>,
+    pub encoder: fn(&Schema, &Options) -> NewEncoder,
 }
+
+/// An encoder, or why the format cannot express the schema.
+pub type NewEncoder = Result<Box<dyn RecordEncoder>, Error>;
+
+/// What a client asks of a format beyond its name. No format has an option yet.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Options {}
 
 inventory::collect!(Format);
 
@@ -74,7 +82,7 @@ impl Format {
     /// # Errors
     /// Those of the encoder.
     pub fn document(&self, schema: &Schema, records: &[Record<'_>]) -> Result<Vec<u8>, Error> {
-        let mut encoder = (self.encoder)(schema)?;
+        let mut encoder = (self.encoder)(schema, &Options::default())?;
         let separator = encoder.separator();
         let mut out = Vec::new();
         encoder.begin(&mut out)?;

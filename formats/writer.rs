@@ -114,8 +114,8 @@ impl<'o> Writer<'o> {
         }
         let eight = eight_digits(value as u64);
         // The first digit is the lowest byte; at least the last digit is written.
-        let zeros = (eight | 1 << 56).trailing_zeros() as usize / 8;
-        let digits = (eight | ONES * u64::from(b'0')) >> (8 * zeros);
+        let zeros = (eight | (1 << 56)).trailing_zeros() as usize / 8;
+        let digits = (eight | (ONES * u64::from(b'0'))) >> (8 * zeros);
         self.room(8).copy_from_slice(&digits.to_le_bytes());
         self.at += 8 - zeros;
     }
@@ -157,11 +157,11 @@ impl<'o> Writer<'o> {
 #[inline]
 fn eight_digits(number: u64) -> u64 {
     // Multiplying and shifting divides by 100 what is below 10,000, and by 10 what is below 100.
-    let fours = number / 10_000 | (number % 10_000) << 32;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007F_0000_007F;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let twos = hundreds | ((fours - 100 * hundreds) << 16);
     let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
-    tens | (twos - 10 * tens) << 8
+    tens | ((twos - 10 * tens) << 8)
 }
 
 /// Fewer than eight bytes, filled up with `A`s.
@@ -172,17 +172,17 @@ fn up_to_eight(bytes: &[u8]) -> u64 {
     let eight = match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>(), bytes) {
         (Some(first), Some(last), _) => {
             let last = u64::from(u32::from_le_bytes(*last));
-            u64::from(u32::from_le_bytes(*first)) | last << (8 * (length - 4))
+            u64::from(u32::from_le_bytes(*first)) | (last << (8 * (length - 4)))
         }
         (_, _, [first, .., last]) => {
             let middle = u64::from(bytes[length / 2]) << (8 * (length / 2));
-            u64::from(*first) | middle | u64::from(*last) << (8 * (length - 1))
+            u64::from(*first) | middle | (u64::from(*last) << (8 * (length - 1)))
         }
         (_, _, [only]) => u64::from(*only),
         (_, _, []) => 0,
     };
     const FILL: u64 = u64::from_le_bytes([b'A'; 8]);
-    eight | FILL << (8 * length)
+    eight | (FILL << (8 * length))
 }
 
 const ONES: u64 = u64::from_le_bytes([1; 8]);

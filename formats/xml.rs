@@ -19,7 +19,7 @@ inventory::submit! {
         media_types: &["application/xml", "text/xml"],
         extension: "xml",
         summary: "One XML 1.0 document, one <record> element to a line",
-        encoder: |schema| {
+        encoder: |schema, _| {
             let elements = schema.columns.iter().map(|column| Element::new(&column.name)).collect();
             let (open, close) = (Literal::new("<record>"), Literal::new("</record>\n"));
             Ok(Box::new(Xml { open, elements, close }))

@@ -22,6 +22,9 @@ pub const DEFAULTS: &str = include_str!("../config/flows.toml");
 /// Where the configuration is looked for when no file is named, from the working directory.
 pub const DEFAULT_FILE: &str = "config/flows.toml";
 
+/// What an address to listen on looks like.
+pub const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:5000 or [::1]:5000";
+
 /// The whole configuration. Each field is explained in `config/flows.toml`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -190,7 +193,7 @@ impl Config {
         let kib = check.number("database.cache_kib", database.cache_kib, 64, 1 << 20)?;
         let mib = check.number("database.mmap_mib", database.mmap_mib, 0, 1 << 20)?;
         let database = Database {
-            path: database.path.into(),
+            path: plain(database.path.into()),
             pool_size: check.number("database.pool_size", database.pool_size, 1, 1024)?,
             wait: check.millis("database.wait_ms", database.wait_ms)?,
             busy: check.millis("database.busy_ms", database.busy_ms)?,
@@ -209,6 +212,21 @@ impl Config {
     pub fn stream(&self, name: &str) -> Option<&Arc<Stream>> {
         self.streams.iter().find(|stream| stream.name == name)
     }
+}
+
+/// The path of a file, also to SQLite, which takes `file:…` for a URI and `:memory:` for none.
+///
+/// ```
+/// use flows::config::plain;
+/// assert_eq!(plain("file:a.db".into()), std::path::Path::new("./file:a.db"));
+/// assert_eq!(plain("a.db".into()), std::path::Path::new("a.db"));
+/// ```
+pub fn plain(path: PathBuf) -> PathBuf {
+    let start = path.as_os_str().as_encoded_bytes();
+    if start.starts_with(b"file:") || start.starts_with(b":") {
+        return Path::new(".").join(path);
+    }
+    path
 }
 
 /// Checks values and says where a wrong one stands.
@@ -251,10 +269,9 @@ impl Check<'_> {
     }
 
     fn address(&self, key: &str, value: &str) -> Result<SocketAddr, ConfigError> {
-        value.parse().map_err(|_| {
-            let allowed = "an IP address and a port, such as 127.0.0.1:5000 or [::1]:5000";
-            self.value(key, format!("{value:?}"), allowed)
-        })
+        value
+            .parse()
+            .map_err(|_| self.value(key, format!("{value:?}"), ADDRESS))
     }
 
     fn streams(&self, written: Vec<WrittenStream>) -> Result<Vec<Arc<Stream>>, ConfigError> {
@@ -308,15 +325,16 @@ impl Check<'_> {
         for (i, written) in columns.into_iter().enumerate() {
             let key = at(&format!("columns[{i}]"));
             let column = self.column(&key, written, &schema.columns)?;
-            let position = column.name == time || column.name == id;
-            if position && (column.kind != Type::Integer || column.nullable) {
-                let found = format!(
-                    "{}{}",
-                    if column.nullable { "a nullable " } else { "" },
-                    column.kind
-                );
-                let allowed = "an integer that is not nullable, since it is the time or id column";
-                return Err(self.value(&format!("{key}.type"), found, allowed));
+            if column.name == time || column.name == id {
+                if column.kind != Type::Integer {
+                    let allowed = "\"integer\", since it is the time or id column";
+                    let found = format!("{:?}", column.kind.name());
+                    return Err(self.value(&format!("{key}.type"), found, allowed));
+                }
+                if column.nullable {
+                    let allowed = "false, since it is the time or id column";
+                    return Err(self.value(&format!("{key}.nullable"), "true", allowed));
+                }
             }
             schema.columns.push(column);
         }

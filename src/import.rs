@@ -4,8 +4,10 @@
 //! |---|---|
 //! | `import/source.rs` | lines out of a file, a gzip file or standard input |
 //! | `import/target.rs` | the database: a new one appears whole, an old one in one transaction |
+//! | `import/interrupt.rs` | the moment after which it cannot be interrupted |
 //! | `import/rejected.rs` | the lines that were not kept |
 
+mod interrupt;
 mod rejected;
 mod source;
 mod target;
@@ -19,8 +21,8 @@ use rusqlite::{Connection, Statement};
 
 use crate::config::Stream;
 use crate::flow::{self, COLUMNS, Field};
-use crate::store::Cancel;
-use crate::store::sqlite::quoted;
+use crate::store::sqlite::{Table, quoted};
+pub use interrupt::Interrupt;
 use rejected::Rejected;
 pub use source::Source;
 use target::Target;
@@ -60,6 +62,26 @@ pub enum ImportError {
         /// The database.
         path: PathBuf,
     },
+    /// The table cannot take LANL's records.
+    #[error("the table {table} of {} {reason}; import into a new database, or name another table in the configuration", path.display())]
+    OtherTable {
+        /// The table's name.
+        table: String,
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No line was a flow.
+    #[error("none of the {rejected} lines of {source_name} is a flow, see {}; nothing was imported", rejected_file.display())]
+    NoFlows {
+        /// The source's name.
+        source_name: String,
+        /// How many lines there were.
+        rejected: u64,
+        /// Where they are, with the reasons.
+        rejected_file: PathBuf,
+    },
     /// The table's ids leave no room.
     #[error("the table {table} has the id {id}, after which there are no more 64-bit integers")]
     NoIds {
@@ -90,6 +112,12 @@ pub enum ImportError {
         /// What the system said.
         reason: io::Error,
     },
+    /// The database's path is a symbolic link to nothing.
+    #[error("{} is a symbolic link to nothing; name the file itself", path.display())]
+    Dangling {
+        /// The link.
+        path: PathBuf,
+    },
     /// The database refuses.
     #[error("{}: {reason}; nothing was imported", path.display())]
     Database {
@@ -109,12 +137,27 @@ pub enum ImportError {
 /// # Errors
 /// Whatever happens, the database is then as it was before.
 pub fn import(
+    source: Source,
+    database: &Path,
+    stream: &Stream,
+    append: bool,
+    bar: &ProgressBar,
+    interrupt: &Interrupt,
+) -> Result<Imported, ImportError> {
+    match load(source, database, stream, append, bar, interrupt) {
+        // Whatever failed, this is why.
+        Err(_) if interrupt.is_interrupted() => Err(ImportError::Interrupted),
+        imported => imported,
+    }
+}
+
+fn load(
     mut source: Source,
     database: &Path,
     stream: &Stream,
     append: bool,
     bar: &ProgressBar,
-    cancel: &Cancel,
+    interrupt: &Interrupt,
 ) -> Result<Imported, ImportError> {
     if !takes_flows(stream) {
         return Err(ImportError::OtherColumns {
@@ -125,7 +168,7 @@ pub fn import(
         path: database.to_owned(),
         reason,
     };
-    let mut target = Target::open(database)?;
+    let mut target = Target::open(database, interrupt)?;
     let mut rejected = Rejected::new(source.rejected_path());
     let transaction = target.begin()?;
     let (made, before) = table(&transaction, database, stream, append)?;
@@ -136,8 +179,10 @@ pub fn import(
         while let Some(whole) = source.read_line()? {
             number += 1;
             if number % BATCH == 0 {
-                bar.set_message(format!("{} rows", id - before));
-                if cancel.is_cancelled() {
+                let rows = id - before;
+                let per_second = rows as f64 / bar.elapsed().as_secs_f64();
+                bar.set_message(format!("{rows} rows, {per_second:.0} rows/s"));
+                if interrupt.is_interrupted() {
                     return Err(ImportError::Interrupted);
                 }
             }
@@ -161,7 +206,14 @@ pub fn import(
         transaction.execute_batch(&sql).map_err(failed)?;
     }
     rejected.finish()?;
-    if cancel.is_cancelled() {
+    if id == before && rejected.count() > 0 {
+        return Err(ImportError::NoFlows {
+            source_name: source.name().to_owned(),
+            rejected: rejected.count(),
+            rejected_file: rejected.path(),
+        });
+    }
+    if !interrupt.may_commit() {
         return Err(ImportError::Interrupted);
     }
     transaction.commit().map_err(failed)?;
@@ -203,10 +255,7 @@ fn table(
         reason,
     };
     let table = quoted(&stream.table);
-    if !connection
-        .table_exists(None, stream.table.as_str())
-        .map_err(failed)?
-    {
+    let Some(known) = Table::inspect(connection, &stream.table).map_err(failed)? else {
         let column = |column: &Column| {
             let kind = column.kind.name().to_ascii_uppercase();
             format!("{} {kind} NOT NULL", quoted(&column.name))
@@ -218,6 +267,21 @@ fn table(
         );
         connection.execute_batch(&sql).map_err(failed)?;
         return Ok((true, 0));
+    };
+    let mut columns = stream.schema.columns.iter();
+    let missing = columns.find(|column| known.affinity(&column.name).is_none());
+    let reason = match missing {
+        _ if known.view => Some("is a view".to_owned()),
+        Some(column) => Some(format!("has no column {}", column.name)),
+        None => None,
+    };
+    if let Some(reason) = reason {
+        let (table, path) = (stream.table.clone(), database.to_owned());
+        return Err(ImportError::OtherTable {
+            table,
+            path,
+            reason,
+        });
     }
     let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
     let has_rows: bool = connection

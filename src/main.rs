@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{Config, DEFAULT_FILE, Stream};
+use flows::config::{ADDRESS, Config, DEFAULT_FILE, Stream, plain};
 use flows::generate::Lines;
 use flows::http::{App, server};
-use flows::import::{ImportError, Imported, Source, import};
-use flows::store::Cancel;
+use flows::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::store::sqlite::Sqlite;
 use flows::store::sqlite::check::{Finding, check};
 use flows_formats::Registry;
@@ -44,7 +43,7 @@ enum Command {
         #[command(flatten)]
         configured: Configured,
         /// Listen here, instead of at server.listen; port 0 takes a free one
-        #[arg(long, value_name = "ADDR")]
+        #[arg(long, value_name = "ADDR", value_parser = address)]
         listen: Option<SocketAddr>,
     },
     /// Load LANL's flows into the table of the stream `flows`
@@ -78,7 +77,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1_000_000)]
         rows: u64,
         /// Listen here; port 0 takes a free one
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000", value_parser = address)]
         listen: SocketAddr,
     },
     /// List the formats that clients can name
@@ -109,10 +108,14 @@ impl Configured {
             .or_else(|| default.exists().then_some(default));
         let mut config = Config::load(file).context(Usage)?;
         if let Some(path) = self.database {
-            config.database.path = path;
+            config.database.path = plain(path);
         }
         Ok(config)
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("it must be {ADDRESS}"))
 }
 
 /// Marks an error as one of usage or configuration: exit code 2.
@@ -183,6 +186,7 @@ fn run(command: Command) -> anyhow::Result<()> {
 /// Shows what there is to say about configuration and database.
 fn report(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
+    writeln!(out, "database {}", config.database.path.display())?;
     let mut errors = 0;
     for finding in check(&config.database, streams(config)) {
         match finding {
@@ -270,7 +274,13 @@ fn serve(
 ) -> anyhow::Result<()> {
     let formats = Registry::load()?;
     let store = Arc::new(Sqlite::new(&config.database));
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    // Each connection keeps a thread that may block; no other work waits for one.
+    let threads = usize::try_from(config.database.pool_size)? + 16;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(threads)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
         let address = config.server.listen;
@@ -282,6 +292,7 @@ fn serve(
             signals.next().await;
             tokio::spawn(async move {
                 signals.next().await;
+                tracing::warn!("a second signal: quitting at once");
                 std::process::exit(1);
             });
         };
@@ -344,6 +355,10 @@ fn import_file(source: &Path, config: &Config, append: bool) -> anyhow::Result<(
     let bar = progress_bar();
     let source =
         Source::open(source, &bar).with_context(|| format!("cannot read {}", source.display()))?;
+    if bar.length().is_some() {
+        let template = "{bytes} of {total_bytes} {wide_bar} {msg}, {elapsed}, {eta} left";
+        bar.set_style(progress_style(template));
+    }
     let Imported {
         ids: (before, last),
         rejected,
@@ -382,27 +397,29 @@ fn import_interruptibly(
         .ok_or_else(|| anyhow!("the configuration has no stream called flows to import into"))
         .context(Usage)?;
     let (stream, database) = (Arc::clone(stream), config.database.path.clone());
-    let cancel = Cancel::default();
-    let cancelled = cancel.clone();
+    let interrupt = Interrupt::default();
+    let interrupted = interrupt.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let imported = runtime.block_on(async {
         let mut signals = Signals::new().context("cannot watch for signals")?;
         let mut import = tokio::task::spawn_blocking(move || {
-            let imported = import(source, &database, &stream, append, &bar, &cancelled);
+            let imported = import(source, &database, &stream, append, &bar, &interrupted);
             bar.finish_and_clear();
             imported
         });
         tokio::select! {
             imported = &mut import => return anyhow::Ok(imported??),
-            () = signals.next() => cancel.cancel(),
+            () = signals.next() => {}
         }
-        match tokio::time::timeout(Duration::from_secs(2), import).await {
-            Ok(imported) => Ok(imported??),
-            // It waits for its source, or for the disk: nothing is committed.
-            Err(_) => Err(ImportError::Interrupted.into()),
+        if !interrupt.interrupt() {
+            // It is being committed: what comes of it is known when it has ended.
+            return Ok(import.await??);
         }
+        // It may wait for its source for ever.
+        let _ = tokio::time::timeout(Duration::from_secs(2), import).await;
+        Err(ImportError::Interrupted.into())
     });
     runtime.shutdown_background();
     match imported {
@@ -416,8 +433,11 @@ fn import_interruptibly(
 /// Shows the bytes of the source and the rows made of them, on a terminal only.
 fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::no_length();
-    let template = "{bytes} of {total_bytes} {wide_bar} {msg}, {elapsed}, {eta} left";
-    // The template is tested by every import on a terminal.
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
+    bar.set_style(progress_style("{bytes} {spinner} {msg}, {elapsed}"));
     bar
+}
+
+/// The style of a template. Those there are are tested by imports on a terminal.
+fn progress_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar())
 }

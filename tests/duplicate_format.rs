@@ -8,7 +8,7 @@ inventory::submit! {
         media_types: &["text/x-other"],
         extension: "other",
         summary: "Another format that calls itself csv",
-        encoder: |_| Err(flows_formats::Error::new("csv", "never used")),
+        encoder: |_, _| Err(flows_formats::Error::new("csv", "never used")),
     }
 }
 

@@ -44,7 +44,7 @@ impl Layers {
             .prefix_separator("__")
             .separator("__");
         let environment = Config::builder()
-            .add_source(environment.try_parsing(true))
+            .add_source(environment)
             .build()
             .map_err(|error| syntax(ENVIRONMENT, error))?;
         verify(
@@ -126,8 +126,17 @@ fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// A key as it is written in its source.
+fn written(path: &str, untyped: bool) -> String {
+    if untyped {
+        format!("FLOWS__{}", path.to_uppercase().replace('.', "__"))
+    } else {
+        path.to_owned()
+    }
+}
+
 /// Refuses a key that the defaults lack and a value of another type than theirs. What comes from
-/// the environment has no types, so that a text may look like a number there.
+/// the environment is a text, which may be a number's.
 fn verify(
     value: &Value,
     default: &Value,
@@ -149,7 +158,7 @@ fn verify(
                     allowed.sort();
                     return Err(ConfigError::UnknownKey {
                         suggestion: nearest(key, &allowed).map(str::to_owned),
-                        key: path,
+                        key: written(&path, untyped),
                         origin: origin.to_owned(),
                         allowed,
                     });
@@ -169,9 +178,10 @@ fn verify(
             Ok(())
         }
         (String(_), String(_)) | (I64(_), I64(_)) | (Boolean(_), Boolean(_)) => Ok(()),
-        (I64(_) | Boolean(_) | ValueKind::Float(_), String(_)) if untyped => Ok(()),
+        (String(text), I64(_)) if untyped && text.parse::<i64>().is_ok() => Ok(()),
+        (String(text), Boolean(_)) if untyped && text.parse::<bool>().is_ok() => Ok(()),
         (found, expected) => Err(ConfigError::Value {
-            key: path.to_owned(),
+            key: written(path, untyped),
             origin: origin.to_owned(),
             found: format!("{} ({value})", kind(found)),
             allowed: kind(expected).to_owned(),

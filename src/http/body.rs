@@ -1,6 +1,7 @@
 //! The body of a stream's reply, and the log line when it ends, however it ends.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -120,8 +121,13 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // Whoever drops a body half-way is hyper, because its client has gone.
-        let ended = self.ended.as_deref().unwrap_or("client left");
+        // Whoever drops a body half-way is hyper: because its client has gone, or is made to.
+        let dropped = if self.request.breaking.load(Ordering::Relaxed) {
+            "broken: the server stopped"
+        } else {
+            "client left"
+        };
+        let ended = self.ended.as_deref().unwrap_or(dropped);
         tracing::info!(
             id = self.request.id,
             stream = self.stream,

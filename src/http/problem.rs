@@ -151,7 +151,7 @@ pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible
 
 /// What the client sent, as far as it needs repeating.
 pub(super) fn shortened(text: &str) -> String {
-    const MOST: usize = 100;
+    const MOST: usize = 200;
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),

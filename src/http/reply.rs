@@ -1,6 +1,6 @@
 //! Head and body of a stream. The head waits for the first chunk: what fails before has a status.
 
-use flows_formats::Format;
+use flows_formats::{Format, Options};
 use warp::Reply;
 use warp::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use warp::http::{HeaderMap, HeaderValue, StatusCode};
@@ -63,7 +63,7 @@ async fn begin(
     request: &Shared,
     log: &mut Log,
 ) -> Result<Begun, Problem> {
-    let encoder = (asked.format.encoder)(&asked.stream.schema)
+    let encoder = (asked.format.encoder)(&asked.stream.schema, &Options::default())
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let range = asked.selection.into();
     let mut chunks = stream::start(lease, asked.stream.clone(), encoder, range);

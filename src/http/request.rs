@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use warp::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -24,17 +25,20 @@ pub(super) struct Request {
     pub(super) takes_chunks: bool,
     /// When its head had been read.
     pub(super) started: Instant,
+    /// Whether the server breaks what is still running, for it stops.
+    pub(super) breaking: Arc<AtomicBool>,
 }
 
 impl Request {
     /// Notes what the head of a request says.
-    pub(super) fn new<B>(request: &warp::http::Request<B>) -> Request {
+    pub(super) fn new<B>(request: &warp::http::Request<B>, breaking: Arc<AtomicBool>) -> Request {
         Request {
             id: id(request.headers()),
             uri: request.uri().to_string(),
             head: request.method() == Method::HEAD,
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
+            breaking,
         }
     }
 }

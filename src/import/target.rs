@@ -1,13 +1,16 @@
 //! The database that an import writes. A new one is built beside its place and put there when it is
 //! whole; one that exists is written in one transaction.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::ImportError;
+use super::{ImportError, Interrupt};
+
+/// How many instructions of SQLite's virtual machine pass between two looks for an interrupt.
+const INSTRUCTIONS: i32 = 10_000;
 
 /// An open database, and what is to be done when the import is whole.
 pub(super) struct Target {
@@ -25,26 +28,33 @@ struct Building {
 
 impl Target {
     /// Opens the database at `path`, or begins a new one.
-    pub(super) fn open(path: &Path) -> Result<Target, ImportError> {
-        let building = if path.exists() {
-            None
-        } else {
-            Some(Building::begin(path)?)
-        };
-        let open_at = building.as_ref().map_or(path, |building| &building.path);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(open_at, flags);
-        let target = |connection| Target {
-            path: path.to_owned(),
-            connection,
-            building,
+    pub(super) fn open(path: &Path, interrupt: &Interrupt) -> Result<Target, ImportError> {
+        let building = match (path.exists(), path.symlink_metadata()) {
+            (true, _) => None,
+            (false, Ok(_)) => {
+                return Err(ImportError::Dangling {
+                    path: path.to_owned(),
+                });
+            }
+            (false, Err(_)) => Some(Building::begin(path)?),
         };
         let failed = |reason| ImportError::Database {
             path: path.to_owned(),
             reason,
         };
-        let connection = connection.map_err(failed)?;
-        let target = target(Some(connection));
+        let open_at = building.as_ref().map_or(path, |building| &building.path);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(open_at, flags).map_err(failed)?;
+        let interrupt = interrupt.clone();
+        let interrupted = move || interrupt.is_interrupted();
+        connection
+            .progress_handler(INSTRUCTIONS, Some(interrupted))
+            .map_err(failed)?;
+        let target = Target {
+            path: path.to_owned(),
+            connection: Some(connection),
+            building,
+        };
         target.prepare().map_err(failed)?;
         Ok(target)
     }
@@ -113,22 +123,39 @@ impl Building {
             path: beside.clone(),
             reason,
         };
-        let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(&beside).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(ImportError::Running { path: beside }),
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        file.set_len(0).map_err(failed)?;
+        let open = |options: &mut OpenOptions| {
+            let file = options
+                .read(true)
+                .write(true)
+                .open(&beside)
+                .map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) => Ok(file),
+                Err(TryLockError::WouldBlock) => Err(ImportError::Running {
+                    path: beside.clone(),
+                }),
+                Err(TryLockError::Error(error)) => Err(failed(error)),
+            }
+        };
+        let left_behind = open(OpenOptions::new().create(true).truncate(false))?;
+        // It is removed and not emptied: killed at the very end, an import leaves its finished
+        // database under both names.
+        fs::remove_file(&beside).map_err(failed)?;
+        let file = open(OpenOptions::new().create_new(true))?;
+        drop(left_behind);
         Ok(Building { path: beside, file })
     }
 
     fn publish(self, path: &Path) -> io::Result<()> {
         self.file.sync_all()?;
         // Unlike a rename, a link replaces nothing that came to be there in the meantime.
-        fs::hard_link(&self.path, path)?;
+        match fs::hard_link(&self.path, path) {
+            Err(_) if path.symlink_metadata().is_err() => {
+                // Some file systems have no links.
+                fs::rename(&self.path, path)?;
+            }
+            linked => linked?,
+        }
         let folder = match path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),

@@ -14,9 +14,7 @@ mod query;
 mod table;
 mod values;
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
@@ -25,9 +23,8 @@ use rusqlite::{ErrorCode, OpenFlags};
 use super::{Connection, Store, StoreError, cores};
 use crate::config::{Database, Stream};
 use lent::Lent;
-use query::Query;
 pub(crate) use query::quoted;
-use table::Table;
+pub(crate) use table::Table;
 
 /// How many instructions of SQLite's virtual machine pass between two looks at the cancel token:
 /// some 20 microseconds.
@@ -39,7 +36,6 @@ type Pooled = r2d2::PooledConnection<SqliteConnectionManager>;
 /// A pool of read-only connections to one SQLite file.
 pub struct Sqlite {
     pool: Pool,
-    queries: Arc<Queries>,
 }
 
 impl Sqlite {
@@ -59,25 +55,22 @@ impl Sqlite {
             // Its query would be paid by every request; a broken connection fails the scan's.
             .test_on_check_out(false)
             .build_unchecked(manager);
-        Sqlite {
-            pool,
-            queries: Arc::default(),
-        }
+        Sqlite { pool }
     }
+}
 
-    fn lend(&self, connection: Pooled) -> Box<dyn Connection> {
-        Box::new(Lent::new(connection, Arc::clone(&self.queries)))
-    }
+fn lend(connection: Pooled) -> Box<dyn Connection> {
+    Box::new(Lent::new(connection))
 }
 
 impl Store for Sqlite {
     fn idle(&self) -> Option<Box<dyn Connection>> {
-        self.pool.try_get().map(|connection| self.lend(connection))
+        self.pool.try_get().map(lend)
     }
 
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError> {
         match self.pool.get_timeout(wait) {
-            Ok(connection) => Ok(self.lend(connection)),
+            Ok(connection) => Ok(lend(connection)),
             Err(error) => {
                 // r2d2 writes "timed out waiting for connection: REASON".
                 let text = error.to_string();
@@ -114,53 +107,6 @@ fn prepare(connection: &mut rusqlite::Connection, database: &Database) -> rusqli
     ))
 }
 
-/// The queries of all streams, by name, each with the schema version it was written for: a table
-/// that is dropped and made anew may have other affinities.
-#[derive(Default)]
-struct Queries(Mutex<HashMap<String, (i64, Arc<Query>)>>);
-
-impl Queries {
-    /// The stream's query, for the schema that the connection's transaction sees.
-    fn get(
-        &self,
-        connection: &rusqlite::Connection,
-        stream: &Stream,
-    ) -> Result<Arc<Query>, StoreError> {
-        let version: i64 = connection
-            .prepare_cached("PRAGMA schema_version")
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-            .map_err(|error| failed(stream, &error))?;
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&stream.name)
-            .cloned();
-        if let Some((written_for, query)) = known
-            && written_for == version
-        {
-            return Ok(query);
-        }
-        let error = |error| failed(stream, &error);
-        let table = Table::inspect(connection, &stream.table)
-            .map_err(error)?
-            .ok_or_else(|| database(stream, format!("no such table: {}", stream.table)))?;
-        let query = Query::new(connection, stream, &table)
-            .map_err(error)?
-            .map_err(|missing| {
-                database(
-                    stream,
-                    format!("the table {} has no column {missing}", stream.table),
-                )
-            })?;
-        let query = Arc::new(query);
-        let entry = (version, Arc::clone(&query));
-        let mut queries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        queries.insert(stream.name.clone(), entry);
-        Ok(query)
-    }
-}
-
 /// An error of the database's own, as ours.
 fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
@@ -192,8 +138,13 @@ enum JournalMode {
 fn journal_mode(path: &Path) -> std::io::Result<Option<JournalMode>> {
     use std::io::Read;
     let mut header = [0; 20];
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        // Opening a pipe would wait for its other end.
+        return Err(std::io::Error::other("not a file"));
+    }
     let mut file = std::fs::File::open(path)?;
-    if file.metadata()?.len() == 0 {
+    if metadata.len() == 0 {
         return Ok(Some(JournalMode::Undecided));
     }
     match file.read_exact(&mut header) {

@@ -166,7 +166,7 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         (
             "FLOWS__SERVER__LISEN",
             "x",
-            &["unknown key server.lisen in the environment"][..],
+            &["unknown key FLOWS__SERVER__LISEN in the environment"][..],
         ),
         (
             "FLOWS__DATABASE__POOL_SIZE",
@@ -176,12 +176,12 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         (
             "FLOWS__DATABASE__POOL_SIZE",
             "x",
-            &["database.pool_size in the environment is a text (x)"],
+            &["FLOWS__DATABASE__POOL_SIZE in the environment is a text (x)"],
         ),
         (
             "FLOWS__STREAMS",
             "x",
-            &["streams in the environment", "a list"],
+            &["FLOWS__STREAMS in the environment", "a list"],
         ),
     ] {
         let ran = flows(folder.path(), &["check"])
@@ -232,12 +232,18 @@ fn streams_are_checked() {
         (
             "'integer'",
             "'text'",
-            &["streams[0].columns[0].type", "text", "time or id column"],
+            &[
+                "streams[0].columns[0].type in c.toml is \"text\"; it must be \"integer\"",
+                "time or id column",
+            ],
         ),
         (
             "'integer'",
             "'integer', nullable = true",
-            &["nullable integer", "time or id column"],
+            &[
+                "streams[0].columns[0].nullable in c.toml is true",
+                "time or id column",
+            ],
         ),
         (
             "type = 'text'",

@@ -221,6 +221,48 @@ fn errors_name_the_source_the_stream_and_the_way_out() {
     import(folder.path(), &["lanl-flows-head.txt"]).failed(1, &["new.db", "not a database"]);
 }
 
+#[test]
+fn a_source_without_a_flow_is_an_error_and_makes_no_database() {
+    let folder = folder();
+    fs::write(folder.path().join("junk.txt"), "BZh91AY&SY\n\0\n").unwrap();
+    import(folder.path(), &["junk.txt"])
+        .failed(1, &["none of the 2 lines of junk.txt", "junk.txt.rejected"]);
+    assert!(!folder.path().join("new.db").exists());
+    // Nothing at all is nothing wrong.
+    fs::write(folder.path().join("empty.txt"), "").unwrap();
+    assert_has(
+        &import(folder.path(), &["empty.txt"]).fine(),
+        &["kept 0 lines"],
+    );
+}
+
+#[test]
+fn tables_that_cannot_take_flows_are_refused_with_the_reason() {
+    for (sql, reason) in [
+        ("CREATE TABLE flows (id)", "has no column time"),
+        ("CREATE VIEW flows AS SELECT 1 AS id", "is a view"),
+    ] {
+        let folder = folder();
+        ten_lines(folder.path());
+        crate::harness::database(folder.path(), sql);
+        let ran = run(
+            folder.path(),
+            &["import", "lanl-flows-head.txt", "--database", "made.db"],
+        );
+        ran.failed(1, &["the table flows of made.db", reason, "new database"]);
+    }
+}
+
+#[test]
+fn what_a_killed_import_left_is_not_emptied_under_another_name() {
+    let folder = folder();
+    let ten = ten_records(folder.path());
+    fs::hard_link(&ten, folder.path().join("new.db.importing")).unwrap();
+    import(folder.path(), &["lanl-flows-head.txt"]).fine();
+    assert_eq!(query::<i64>(&ten, "SELECT count(*) FROM flows"), 10);
+    assert_eq!(query::<String>(&ten, "PRAGMA integrity_check"), "ok");
+}
+
 /// A `flows generate` that goes on until nobody reads it.
 struct Endless(Child);
 

@@ -162,8 +162,16 @@ fn a_progress_bar_is_for_terminals_only() {
     assert_has(&shown, &["340 B of 340 B", "kept 10 lines"]);
 }
 
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
 #[test]
-#[ignore = "needs gzip and curl: tests/run installs them"]
+#[ignore = "needs gzip, sqlite3 and curl: tests/run installs them"]
 fn every_command_of_the_readmes_recipes_works_as_printed() {
     let folder = folder();
     // The commands in order, but for the three that build the project, which are its first.
@@ -173,24 +181,27 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
         .flat_map(|block| block.split("```").next().unwrap().lines())
         .collect();
     assert!(commands.len() >= 9, "{commands:?}");
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let mut script = format!("set -e; export FLOWS__SERVER__LISTEN=127.0.0.1:{port}\n");
-    for command in commands {
-        script += &command.replace(":5000", &format!(":{port}"));
+    let ports = [":5000", ":5001"].map(|port| (port, format!(":{}", free_port())));
+    let mut script = format!(
+        "set -e; export FLOWS__SERVER__LISTEN=127.0.0.1{}\n",
+        ports[0].1
+    );
+    for mut command in commands.into_iter().map(str::to_owned) {
+        let of = usize::from(command.contains(ports[1].0));
+        for (printed, free) in &ports {
+            command = command.replace(printed, free);
+        }
+        script += &command;
         if command.ends_with('&') {
             // Someone who types is slower than this script.
-            script += " server=$!\nuntil curl -so /dev/null http://127.0.0.1:";
-            script += &format!("{port}; do sleep 0.05; done");
+            script += " until curl -so /dev/null http://127.0.0.1";
+            script += &format!("{}; do sleep 0.05; done", ports[of].1);
         }
         script += "\n";
     }
     let ran = shell(
         folder.path(),
-        &format!("({script}kill -TERM $server; wait $server) 2>log"),
+        &format!("({script}kill -TERM $(jobs -p); wait) 2>log"),
     );
     let log = fs::read_to_string(folder.path().join("log")).unwrap();
     assert_eq!(ran.code, Some(0), "{script}\n{}\n{log}", ran.stdout);
@@ -205,6 +216,7 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
             "HTTP/1.1 200 OK",
             "text/csv",
             "whole",
+            "id,at,user\n1,60,U12\n2,61,\n",
         ],
     );
 }

@@ -48,6 +48,8 @@ fn values_are_sent_as_declared_or_break_the_stream() {
         ("real", "9e999", "null"),
         ("text", "'C17'", "\"C17\""),
         ("text", "389", "\"389\""),
+        ("text", "0.5", "\"0.5\""),
+        ("blob", "5", "\"NQ==\""),
         ("text", "''", "\"\""),
         ("text", "x'433137'", "\"C17\""),
         ("text", "'a' || char(0) || 'b'", "\"a\\u0000b\""),
@@ -79,8 +81,6 @@ fn values_are_sent_as_declared_or_break_the_stream() {
         ("real", "'nan'", "no real"),
         ("real", "'1e999'", "no real"),
         ("real", "'x'", "no real"),
-        ("text", "0.5", "0.5, which is no text"),
-        ("blob", "5", "5, which is no blob"),
         ("text", "NULL", "nullable = true"),
     ] {
         let error = sent(&format!("type = \"{declared}\""), sql).unwrap_err();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Result};
 
-use super::query::{Query, cast, quoted};
+use super::query::{Query, Sorts, cast, quoted};
 use super::table::{Affinity, Table};
 use super::values::{described, is_integer};
 use super::{INSTRUCTIONS, JournalMode};
@@ -32,7 +32,9 @@ pub fn check<'s>(
     streams: impl IntoIterator<Item = &'s Stream>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match open(database, &mut findings) {
+    let streams: Vec<_> = streams.into_iter().collect();
+    let imports = streams.iter().any(|stream| stream.name == "flows");
+    match open(database, imports, &mut findings) {
         Err(error) => findings.push(Finding::Error(error)),
         Ok(connection) => {
             for stream in streams {
@@ -52,14 +54,23 @@ pub fn check<'s>(
     findings
 }
 
-/// Opens the database, or says why it cannot be read.
-fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, String> {
+/// Opens the database, or says why it cannot be read. `imports` says that an import would make it.
+fn open(
+    database: &Database,
+    imports: bool,
+    findings: &mut Vec<Finding>,
+) -> Result<Connection, String> {
     let path = database.path.display();
+    let quoted = shell(&database.path.to_string_lossy());
     let mode = match super::journal_mode(&database.path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let import = if imports {
+                format!("make one with `flows import SOURCE --database {quoted}`, or ")
+            } else {
+                String::new()
+            };
             return Err(format!(
-                "there is no database {path}; make one with `flows import SOURCE --database \
-                 {path}`, or name another with --database or database.path"
+                "there is no database {path}; {import}name another with --database or database.path"
             ));
         }
         Err(error) => return Err(format!("the database {path} cannot be read: {error}")),
@@ -70,10 +81,12 @@ fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, 
         }
         Ok(Some(mode)) => mode,
     };
-    let folder = match database.path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
+    // SQLite writes beside the file that a link leads to.
+    let file = database
+        .path
+        .canonicalize()
+        .unwrap_or_else(|_| database.path.clone());
+    let folder = file.parent().unwrap_or(Path::new("/"));
     let wal = mode == JournalMode::Wal;
     let writable = tempfile::tempfile_in(folder).is_ok();
     let opened = super::open(database).and_then(|connection| {
@@ -82,7 +95,7 @@ fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, 
     });
     let mend = format!(
         "{path} is in write-ahead-log mode, and its readers write beside it, but this user cannot \
-         write the folder {}; allow that, or run `sqlite3 {path} 'PRAGMA journal_mode = DELETE'`",
+         write the folder {}; allow that, or run `sqlite3 {quoted} 'PRAGMA journal_mode = DELETE'`",
         folder.display()
     );
     match opened {
@@ -103,7 +116,7 @@ fn open(database: &Database, findings: &mut Vec<Finding>) -> Result<Connection, 
             } else if mode == JournalMode::Rollback {
                 findings.push(Finding::Warning(format!(
                     "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
-                     `sqlite3 {path} 'PRAGMA journal_mode = WAL'` mends that"
+                     `sqlite3 {quoted} 'PRAGMA journal_mode = WAL'` mends that"
                 )));
             }
             Ok(connection)
@@ -154,7 +167,7 @@ impl Look<'_> {
             findings.push(Finding::Fine(text));
         }
         self.affinities(&table, findings);
-        if query.sorts() {
+        if query.sorts() != Sorts::Nothing {
             findings.push(self.warning(self.no_index(&table, &query)));
         }
         Ok(Ok(()))
@@ -267,12 +280,18 @@ impl Look<'_> {
             id,
             ..
         } = self.stream;
-        let path = self.database.path.display();
         let mend = if table.view {
             format!("index the table behind the view by ({time}, {id})")
         } else {
-            format!("sqlite3 {path} '{}' mends that", query.index())
+            let (path, index) = (self.database.path.to_string_lossy(), query.index());
+            format!("`sqlite3 {} {}` mends that", shell(&path), shell(index))
         };
+        if query.sorts() == Sorts::EachTime {
+            return format!(
+                "an index of {name} gives the order of times, but the records of each {time} are \
+                 sorted by {id}, which keeps the stream to one core; {mend}"
+            );
+        }
         let size = std::fs::metadata(&self.database.path).map_or(0, |file| file.len());
         format!(
             "no index of {name} gives ({time}, {id}) order: each request sorts its window first, \
@@ -282,6 +301,15 @@ impl Look<'_> {
             size.div_ceil(1 << 20)
         )
     }
+}
+
+/// A word of a shell's command line, in quotes unless it is plain.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 fn did_you_mean(missing: &str, candidates: &[impl AsRef<str>]) -> String {

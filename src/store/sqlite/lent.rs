@@ -1,12 +1,14 @@
 //! A connection on loan: its snapshot, and the scan that lets SQLite call the sink.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::functions::FunctionFlags;
 
-use super::query::{EMIT, Query};
+use super::query::{EMIT, Query, Sorts};
+use super::table::Table;
 use super::values::Decoder;
-use super::{INSTRUCTIONS, Pooled, Queries, failed};
+use super::{INSTRUCTIONS, Pooled, database, failed};
 use crate::config::Stream;
 use crate::selection::{Position, Range};
 use crate::store::{Cancel, Connection, Sink, StoreError, Version};
@@ -14,10 +16,18 @@ use crate::store::{Cancel, Connection, Sink, StoreError, Version};
 /// A pooled connection, out on loan.
 pub(super) struct Lent {
     connection: Pooled,
-    queries: Arc<Queries>,
     running: Running,
     /// The stream's query, from the beginning of a snapshot to its end.
     query: Option<Arc<Query>>,
+}
+
+/// What stays with a connection from one loan to the next.
+#[derive(Default)]
+struct Known {
+    running: Running,
+    /// The queries of streams, by name, each with the version of the schema that it was written
+    /// for: a table that is dropped and made anew may have other affinities.
+    queries: HashMap<String, (i64, Arc<Query>)>,
 }
 
 /// The scan that a connection runs, if it runs one. SQLite calls back into it, with each record and
@@ -91,23 +101,54 @@ impl Scan {
 }
 
 impl Lent {
-    pub(super) fn new(mut connection: Pooled, queries: Arc<Queries>) -> Lent {
-        let known = Pooled::extensions_mut(&mut connection)
-            .get::<Running>()
-            .cloned();
-        let running = known.unwrap_or_else(|| {
+    pub(super) fn new(mut connection: Pooled) -> Lent {
+        if Pooled::extensions(&connection).get::<Known>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
             // function, preparing the first scan fails and says so.
             let running = Running::register(&connection).unwrap_or_default();
-            Pooled::extensions_mut(&mut connection).insert(running.clone());
-            running
-        });
+            let known = Known {
+                running,
+                ..Known::default()
+            };
+            Pooled::extensions_mut(&mut connection).insert(known);
+        }
+        let running = known(&mut connection).running.clone();
         Lent {
             connection,
-            queries,
             running,
             query: None,
         }
+    }
+
+    /// The stream's query, for the schema that the snapshot sees.
+    fn look_up(&mut self, stream: &Stream) -> Result<Arc<Query>, StoreError> {
+        let error = |error| failed(stream, &error);
+        let version: i64 = self
+            .connection
+            .prepare_cached("PRAGMA schema_version")
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .map_err(error)?;
+        if let Some((written_for, query)) = known(&mut self.connection).queries.get(&stream.name)
+            && *written_for == version
+        {
+            return Ok(Arc::clone(query));
+        }
+        let table = Table::inspect(&self.connection, &stream.table)
+            .map_err(error)?
+            .ok_or_else(|| database(stream, format!("no such table: {}", stream.table)))?;
+        let query = Query::new(&self.connection, stream, &table).map_err(error)?;
+        let query = query.map_err(|missing| {
+            database(
+                stream,
+                format!("the table {} has no column {missing}", stream.table),
+            )
+        })?;
+        let query = Arc::new(query);
+        let entry = (version, Arc::clone(&query));
+        known(&mut self.connection)
+            .queries
+            .insert(stream.name.clone(), entry);
+        Ok(query)
     }
 
     fn end(&mut self) {
@@ -156,8 +197,16 @@ impl Lent {
     }
 }
 
+fn known(connection: &mut Pooled) -> &mut Known {
+    Pooled::extensions_mut(connection)
+        .get_mut()
+        .expect("put there when the connection was lent")
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
+        // A scan that panicked is still there, and with it the channel that someone listens to.
+        self.running.set(None);
         self.end();
     }
 }
@@ -169,7 +218,7 @@ impl Connection for Lent {
             .execute_batch("BEGIN")
             .map_err(|error| failed(stream, &error))?;
         // The snapshot is taken by the first read.
-        self.query = Some(self.queries.get(&self.connection, stream)?);
+        self.query = Some(self.look_up(stream)?);
         Ok(())
     }
 
@@ -182,7 +231,7 @@ impl Connection for Lent {
     }
 
     fn sliceable(&mut self, stream: &Stream) -> Result<bool, StoreError> {
-        Ok(!self.query(stream)?.sorts())
+        Ok(self.query(stream)?.sorts() == Sorts::Nothing)
     }
 
     fn nth(

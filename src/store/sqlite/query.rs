@@ -17,6 +17,17 @@ const MOST_ARGUMENTS: usize = 100;
 /// A statement and the integers bound to it.
 pub(super) type Statement = (String, Vec<i64>);
 
+/// What SQLite sorts before it yields records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sorts {
+    /// Nothing: an index gives the order.
+    Nothing,
+    /// The records of each time: an index gives the order of times.
+    EachTime,
+    /// The whole window.
+    All,
+}
+
 /// A stream's SQL, written for the table as SQLite knows it.
 pub(super) struct Query {
     columns: String,
@@ -26,7 +37,7 @@ pub(super) struct Query {
     id_at: usize,
     index: String,
     emits: bool,
-    sorts: bool,
+    sorts: Sorts,
 }
 
 impl Query {
@@ -48,17 +59,33 @@ impl Query {
         if let Some(missing) = used.find(|name| table.affinity(name).is_none()) {
             return Ok(Err(missing.to_owned()));
         }
-        // How a position's part is compared: as it is, or cast to the integer that it stands for.
-        let compared = |name: &str, column: String| match table
+        let cast_to = |kind: Type, name: &str, column: String| match table
             .affinity(name)
-            .and_then(|affinity| cast(Type::Integer, affinity))
+            .and_then(|affinity| cast(kind, affinity))
         {
             Some(cast) => format!("CAST({column} AS {cast})"),
             None => column,
         };
-        let columns: Vec<_> = names.iter().map(|name| column(name)).collect();
+        // How a position's part is compared: as it is, or cast to the integer that it stands for.
+        let compared = |name: &str, column: String| cast_to(Type::Integer, name, column);
+        // Any value has a text, and bytes, which SQLite writes. That a value stands for a number is
+        // not for a cast to say, which makes 0 of all that does not.
+        let sent = |(at, name): (usize, &&str)| {
+            let column = column(name);
+            match stream.schema.columns.get(at).map(|column| column.kind) {
+                Some(Type::Text) => cast_to(Type::Text, name, column),
+                // An affinity of blobs leaves every value as it is.
+                Some(Type::Blob) => format!("CAST({column} AS BLOB)"),
+                _ => column,
+            }
+        };
+        let columns: Vec<_> = names.iter().enumerate().map(sent).collect();
         let name = quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id));
-        let indexed = [&stream.time, &stream.id].map(|name| compared(name, quoted(name)));
+        // A rowid stands at the end of every index, and cannot be named in one.
+        let indexed = [&stream.time, &stream.id]
+            .into_iter()
+            .filter(|name| !table.is_rowid(name));
+        let indexed: Vec<_> = indexed.map(|name| compared(name, quoted(name))).collect();
         let mut query = Query {
             emits: columns.len() <= MOST_ARGUMENTS,
             columns: columns.join(", "),
@@ -71,9 +98,9 @@ impl Query {
                 quoted(&stream.table),
                 indexed.join(", ")
             ),
-            sorts: true,
+            sorts: Sorts::All,
         };
-        query.sorts = query.needs_sort(connection)?;
+        query.sorts = query.plan(connection)?;
         Ok(Ok(query))
     }
 
@@ -82,15 +109,15 @@ impl Query {
         self.id_at
     }
 
-    /// Whether SQLite sorts the whole table, or a window of it, before the first record.
-    pub(super) fn sorts(&self) -> bool {
+    /// What SQLite sorts before the first record.
+    pub(super) fn sorts(&self) -> Sorts {
         self.sorts
     }
 
     /// Whether scans hand their values to [`EMIT`] and yield rows of nothing. It must not run
     /// before a sort.
     pub(super) fn emits(&self) -> bool {
-        self.emits && !self.sorts
+        self.emits && self.sorts == Sorts::Nothing
     }
 
     /// The statement that creates the index which gives `(time, id)` order.
@@ -98,7 +125,7 @@ impl Query {
         &self.index
     }
 
-    fn needs_sort(&self, connection: &Connection) -> rusqlite::Result<bool> {
+    fn plan(&self, connection: &Connection) -> rusqlite::Result<Sorts> {
         let bound = Some(Position {
             time: 0,
             id: i64::MAX,
@@ -108,19 +135,23 @@ impl Query {
             until: bound,
             limit: None,
         };
+        let mut sorts = Sorts::Nothing;
         for range in [Range::default(), window] {
             for (condition, parameters) in self.runs(&range) {
                 let (sql, parameters) = self.select(&self.columns, &condition, parameters, None);
                 let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
                 let mut steps = plan.query(rusqlite::params_from_iter(parameters))?;
                 while let Some(step) = steps.next()? {
-                    if step.get_ref("detail")?.as_str()?.contains("TEMP B-TREE") {
-                        return Ok(true);
+                    let step = step.get_ref("detail")?.as_str()?;
+                    if step.contains("TEMP B-TREE FOR LAST TERM") {
+                        sorts = sorts.max(Sorts::EachTime);
+                    } else if step.contains("TEMP B-TREE") {
+                        sorts = Sorts::All;
                     }
                 }
             }
         }
-        Ok(false)
+        Ok(sorts)
     }
 
     /// The conditions of a range's runs, one after another, each of which an index serves as one

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 /// A column's affinity: what SQLite turns values into before it stores and compares them
 /// (<https://sqlite.org/datatype3.html>, section 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Affinity {
+pub(crate) enum Affinity {
     Integer,
     Real,
     Numeric,
@@ -33,9 +33,9 @@ impl Affinity {
 }
 
 /// A table or view as SQLite describes it.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// Whether it is a view, which has no index of its own.
-    pub(super) view: bool,
+    pub(crate) view: bool,
     /// Whether rows have a rowid.
     rowid: bool,
     columns: Vec<(String, Affinity)>,
@@ -43,7 +43,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Describes the table of that name; `None` when there is none.
-    pub(super) fn inspect(connection: &Connection, name: &str) -> Result<Option<Table>> {
+    pub(crate) fn inspect(connection: &Connection, name: &str) -> Result<Option<Table>> {
         let found = connection
             .query_row(
                 "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' \
@@ -70,19 +70,23 @@ impl Table {
     }
 
     /// The affinity of a column; `None` when there is no such column.
-    pub(super) fn affinity(&self, column: &str) -> Option<Affinity> {
-        let is_rowid = ["rowid", "_rowid_", "oid"]
+    pub(crate) fn affinity(&self, column: &str) -> Option<Affinity> {
+        let listed = self
+            .columns
             .iter()
-            .any(|n| n.eq_ignore_ascii_case(column));
-        self.columns
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(column))
-            .map(|(_, affinity)| *affinity)
-            .or((self.rowid && is_rowid).then_some(Affinity::Integer))
+            .find(|(name, _)| name.eq_ignore_ascii_case(column));
+        let rowid = self.is_rowid(column).then_some(Affinity::Integer);
+        listed.map(|(_, affinity)| *affinity).or(rowid)
+    }
+
+    /// Whether the name is the rowid's, which is no column of its own.
+    pub(crate) fn is_rowid(&self, name: &str) -> bool {
+        let is = |other: &str| other.eq_ignore_ascii_case(name);
+        self.rowid && ["rowid", "_rowid_", "oid"].into_iter().any(is) && !self.columns().any(is)
     }
 
     /// The names of all columns.
-    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
         self.columns.iter().map(|(name, _)| name.as_str())
     }
 }

@@ -52,10 +52,6 @@ impl Decoder {
                         Value::Null
                     }
                 }
-                (Type::Text, ValueRef::Integer(integer)) => {
-                    self.owned.push((at, integer.to_string()));
-                    Value::Null
-                }
                 (_, ValueRef::Null) if column.nullable => Value::Null,
                 (kind, found) => match convert(kind, found) {
                     Some(value) => value,
@@ -75,6 +71,10 @@ impl Decoder {
     fn wrong(&self, at: usize, found: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
         let column = &self.stream.schema.columns[at];
         let reason = match found {
+            ValueRef::Null if [&self.stream.time, &self.stream.id].contains(&&column.name) => {
+                "null, but it is the time or id column; give the record one, or delete it"
+                    .to_owned()
+            }
             ValueRef::Null => {
                 "null, and the column is not declared nullable; declare `nullable = true`"
                     .to_owned()
