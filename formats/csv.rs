@@ -43,7 +43,7 @@ impl RecordEncoder for Csv {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-        let mut writer = Writer::new(out);
+        let mut writer = Writer::new(std::mem::take(out));
         for (i, value) in record.values.iter().enumerate() {
             if i > 0 {
                 writer.byte(b',');
@@ -62,7 +62,7 @@ impl RecordEncoder for Csv {
             }
         }
         writer.byte(b'\n');
-        writer.finish();
+        *out = writer.finish();
         Ok(())
     }
 

@@ -44,7 +44,7 @@ impl RecordEncoder for Json {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-        let mut writer = Writer::new(out);
+        let mut writer = Writer::new(std::mem::take(out));
         for (key, value) in self.keys.iter().zip(record.values) {
             writer.literal(key);
             match *value {
@@ -70,7 +70,7 @@ impl RecordEncoder for Json {
             }
         }
         writer.byte(b'}');
-        writer.finish();
+        *out = writer.finish();
         Ok(())
     }
 

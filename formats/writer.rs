@@ -31,62 +31,57 @@ impl Literal {
     }
 }
 
-/// Writes behind what a buffer holds. What was written counts once [`Writer::finish`] is called.
+/// Writes behind what a buffer holds, which it owns while it writes: the compiler can then keep the
+/// buffer's address in a register, since no byte written may be part of it.
 ///
 /// ```
 /// use flows_formats::writer::{Literal, Writer, less_than};
-/// let mut out = b"[".to_vec();
-/// let mut writer = Writer::new(&mut out);
+/// let mut writer = Writer::new(b"[".to_vec());
 /// writer.literal(&Literal::new("\"bytes\":"));
 /// writer.integer(-5323);
 /// assert!(writer.text("C17", |eight| less_than(eight, b' ')));
-/// writer.finish();
-/// assert_eq!(out, b"[\"bytes\":-5323C17");
+/// assert_eq!(writer.finish(), b"[\"bytes\":-5323C17");
 /// ```
-pub struct Writer<'o> {
-    out: &'o mut Vec<u8>,
+pub struct Writer {
+    out: Vec<u8>,
     at: usize,
 }
 
-impl<'o> Writer<'o> {
+impl Writer {
     /// A writer that begins at the end of `out`.
     #[inline]
-    pub fn new(out: &'o mut Vec<u8>) -> Writer<'o> {
+    pub fn new(mut out: Vec<u8>) -> Writer {
         let at = out.len();
         out.resize(at + ROOM, 0);
         Writer { out, at }
     }
 
-    /// Takes back the room that was not used.
+    /// What was there and what was written.
     #[inline]
-    pub fn finish(self) {
+    pub fn finish(mut self) -> Vec<u8> {
         self.out.truncate(self.at);
+        self.out
     }
 
     /// The next `bytes` bytes of the buffer.
-    #[inline]
+    #[inline(always)]
     fn room(&mut self, bytes: usize) -> &mut [u8] {
         let end = self.at + bytes;
         if end > self.out.len() {
-            self.grow(end);
+            self.out = larger(std::mem::take(&mut self.out), end);
         }
         &mut self.out[self.at..end]
     }
 
-    #[cold]
-    fn grow(&mut self, end: usize) {
-        self.out.resize(end + ROOM, 0);
-    }
-
     /// Writes one byte.
-    #[inline]
+    #[inline(always)]
     pub fn byte(&mut self, byte: u8) {
         self.room(1)[0] = byte;
         self.at += 1;
     }
 
     /// Writes a literal.
-    #[inline]
+    #[inline(always)]
     pub fn literal(&mut self, literal: &Literal) {
         if literal.bytes.len() <= PIECE {
             self.room(PIECE).copy_from_slice(&literal.padded);
@@ -100,14 +95,16 @@ impl<'o> Writer<'o> {
     /// Writes what `write` appends to a vector: for whatever is rare.
     #[inline]
     pub fn with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        self.out.truncate(self.at);
-        let written = write(self.out);
-        self.at = self.out.len();
+        let mut out = std::mem::take(&mut self.out);
+        out.truncate(self.at);
+        let written = write(&mut out);
+        self.at = out.len();
+        self.out = out;
         written
     }
 
     /// Writes a signed 64-bit integer in decimal.
-    #[inline]
+    #[inline(always)]
     pub fn integer(&mut self, value: i64) {
         if !(0..100_000_000).contains(&value) {
             return self.with(|out| text::integer(value, out));
@@ -123,7 +120,7 @@ impl<'o> Writer<'o> {
     /// Writes a text, unless `suspect` finds a byte in it that may not be written as it is: then
     /// writes nothing and returns false. `suspect` is given eight bytes at a time, in any order,
     /// some of them twice, a short text filled up with `A`s; see [`less_than`] and [`equal_to`].
-    #[inline]
+    #[inline(always)]
     pub fn text(&mut self, text: &str, suspect: impl Fn(u64) -> u64) -> bool {
         let text = text.as_bytes();
         let length = text.len();
@@ -162,6 +159,12 @@ fn eight_digits(number: u64) -> u64 {
     let twos = hundreds | ((fours - 100 * hundreds) << 16);
     let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
     tens | ((twos - 10 * tens) << 8)
+}
+
+#[cold]
+fn larger(mut out: Vec<u8>, end: usize) -> Vec<u8> {
+    out.resize(end + ROOM, 0);
+    out
 }
 
 /// Fewer than eight bytes, filled up with `A`s.
@@ -230,16 +233,11 @@ pub fn not_ascii(eight: u64) -> u64 {
 mod tests {
     use super::{Literal, Writer, equal_to, less_than};
 
-    fn written(write: impl FnOnce(&mut Writer<'_>)) -> String {
-        let mut out = b"before ".to_vec();
-        let mut writer = Writer::new(&mut out);
+    fn written(write: impl FnOnce(&mut Writer)) -> String {
+        let mut writer = Writer::new(b"before ".to_vec());
         write(&mut writer);
-        writer.finish();
-        String::from_utf8(out)
-            .unwrap()
-            .strip_prefix("before ")
-            .unwrap()
-            .to_owned()
+        let written = String::from_utf8(writer.finish()).unwrap();
+        written.strip_prefix("before ").unwrap().to_owned()
     }
 
     #[test]

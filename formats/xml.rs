@@ -61,7 +61,7 @@ impl RecordEncoder for Xml {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-        let mut writer = Writer::new(out);
+        let mut writer = Writer::new(std::mem::take(out));
         writer.literal(&self.open);
         for (element, value) in self.elements.iter().zip(record.values) {
             if *value == Value::Null {
@@ -94,7 +94,7 @@ impl RecordEncoder for Xml {
             writer.literal(&element.close);
         }
         writer.literal(&self.close);
-        writer.finish();
+        *out = writer.finish();
         Ok(())
     }
 

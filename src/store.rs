@@ -73,6 +73,18 @@ pub trait Connection: Send {
         records: u64,
     ) -> Result<Option<Position>, StoreError>;
 
+    /// A position within the range, about `records` records behind its beginning, found at less
+    /// cost than [`Connection::nth`]; `None` when the range has no more, or not many more.
+    ///
+    /// # Errors
+    /// What the database said.
+    fn cut(
+        &mut self,
+        stream: &Stream,
+        range: &Range,
+        records: u64,
+    ) -> Result<Option<Position>, StoreError>;
+
     /// Hands every record of `range` to `sink`, in `(time, id)` order and from one snapshot, and
     /// gives the sink back.
     ///

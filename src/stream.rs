@@ -6,9 +6,11 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `stream/connections.rs` | who gets a connection: requests in turn, helpers while cores are idle |
+//! | `stream/buffers.rs` | chunks' memory, used again |
 //! | `stream/document.rs` | records in, chunks out |
 //! | `stream/slices.rs` | one document in several slices at once |
 
+mod buffers;
 pub mod connections;
 mod document;
 mod slices;
@@ -24,6 +26,7 @@ use tokio::sync::mpsc;
 use crate::config::Stream;
 use crate::selection::Range;
 use crate::store::{Cancel, Stop, StoreError};
+use buffers::Buffers;
 use connections::Lease;
 use document::{Document, FindHelpers};
 use slices::{Slices, queue};
@@ -34,6 +37,10 @@ pub const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks that wait for the client, besides the one being filled and the one being sent, while a
 /// stream has no helpers.
 const WAITING_CHUNKS: usize = 1;
+
+/// Slices that wait for the client while the one before them is written: without them, a worker that
+/// is done first would wait for the others.
+const WAITING_SLICES: usize = 3;
 
 /// A part of the document.
 #[derive(Debug)]
@@ -142,7 +149,7 @@ pub fn start(
     encoder: Box<dyn RecordEncoder>,
     range: Range,
 ) -> Chunks {
-    let (slices, receiver) = mpsc::channel(1);
+    let (slices, receiver) = mpsc::channel(WAITING_SLICES);
     let cancel = Cancel::default();
     let chunks = Chunks {
         slices: receiver,
@@ -157,6 +164,7 @@ pub fn start(
             stream,
             range,
             cancel,
+            buffers: Buffers::default(),
             slices,
             sender,
         };
@@ -177,6 +185,7 @@ struct Pump {
     stream: Arc<Stream>,
     range: Range,
     cancel: Cancel,
+    buffers: Buffers,
     slices: mpsc::Sender<Slice>,
     /// The channel of the document's first slice.
     sender: document::Sender,
@@ -199,7 +208,10 @@ impl Pump {
                 Vec::new()
             }
         });
-        let mut document = self.begin(lease, Document::new(encoder, self.sender.clone(), find))?;
+        let mut document = self.begin(
+            lease,
+            Document::new(encoder, self.sender.clone(), &self.buffers, find),
+        )?;
         if document.helpers.is_empty() {
             return self.end(document);
         }
@@ -212,7 +224,10 @@ impl Pump {
             // Someone has written since the document began. Nothing of it is sent, so that it can
             // begin again in the snapshot that the helpers share.
             let find: FindHelpers = Box::new(move || helpers);
-            document = self.begin(lease, Document::new(encoder, self.sender.clone(), find))?;
+            document = self.begin(
+                lease,
+                Document::new(encoder, self.sender.clone(), &self.buffers, find),
+            )?;
             if document.helpers.is_empty() {
                 return self.end(document);
             }
@@ -259,6 +274,7 @@ impl Pump {
         let slices = Slices {
             stream: &self.stream,
             cancel: &self.cancel,
+            buffers: &self.buffers,
             queue: &self.slices,
             left: Mutex::new(Some(Range {
                 after: lease.nth(&self.stream, &self.range, written)?,

@@ -2,7 +2,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `sqlite/lent.rs` | a connection on loan: its snapshot, and the scan |
+//! | `sqlite/lent.rs` | a connection on loan: its snapshot, its positions, its scans |
+//! | `sqlite/scan.rs` | what SQLite calls back while a scan runs |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
 //! | `sqlite/query.rs` | the SQL of a scan |
 //! | `sqlite/values.rs` | SQLite's values as the types that the stream declares |
@@ -11,6 +12,7 @@
 pub mod check;
 mod lent;
 mod query;
+mod scan;
 mod table;
 mod values;
 
@@ -18,6 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use super::{Connection, Store, StoreError, cores};
@@ -100,6 +103,8 @@ fn open(database: &Database) -> rusqlite::Result<rusqlite::Connection> {
 /// Sets what the configuration says, and that this connection never writes.
 fn prepare(connection: &mut rusqlite::Connection, database: &Database) -> rusqlite::Result<()> {
     connection.busy_timeout(database.busy)?;
+    // The plan that was looked at is the one that runs, whatever bounds are.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.execute_batch(&format!(
         "PRAGMA query_only = 1; PRAGMA cache_size = -{}; PRAGMA mmap_size = {};",
         database.cache_kib,

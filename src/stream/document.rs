@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use flows_formats::{Record, RecordEncoder};
 use tokio::sync::mpsc;
 
+use super::buffers::Buffers;
 use super::connections::Lease;
 use super::{CHUNK_BYTES, Chunk, Ends, StreamError};
 use crate::config::Stream;
@@ -27,6 +28,7 @@ pub(super) struct Document {
     pub(super) encoder: Box<dyn RecordEncoder>,
     separator: &'static [u8],
     pub(super) buffer: Vec<u8>,
+    buffers: Buffers,
     sender: Sender,
     /// The records written so far.
     pub(super) records: u64,
@@ -49,26 +51,39 @@ impl Document {
     pub(super) fn new(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
+        buffers: &Buffers,
         find_helpers: FindHelpers,
     ) -> Document {
         Document {
             find_helpers: Some(find_helpers),
-            follows: false,
-            ..Document::slice(encoder, sender)
+            ..Document::unwritten(encoder, sender, buffers)
         }
     }
 
     /// A slice of a document, behind other records.
-    pub(super) fn slice(encoder: Box<dyn RecordEncoder>, sender: Sender) -> Document {
+    pub(super) fn slice(
+        encoder: Box<dyn RecordEncoder>,
+        sender: Sender,
+        buffers: &Buffers,
+    ) -> Document {
+        Document {
+            buffer: buffers.take(),
+            follows: true,
+            ..Document::unwritten(encoder, sender, buffers)
+        }
+    }
+
+    fn unwritten(encoder: Box<dyn RecordEncoder>, sender: Sender, buffers: &Buffers) -> Document {
         Document {
             separator: encoder.separator(),
             encoder,
             // A small document must not pay for a large chunk.
             buffer: Vec::new(),
+            buffers: buffers.clone(),
             sender,
             records: 0,
             replaced: 0,
-            follows: true,
+            follows: false,
             sent: None,
             filling_since: None,
             find_helpers: None,
@@ -118,12 +133,12 @@ impl Document {
 
     /// Sends what is in the buffer; waits while the client is behind.
     pub(super) fn send(&mut self, ends: Ends) -> Result<(), Stop> {
-        let room = if ends == Ends::Nothing {
-            CHUNK_BYTES + CHUNK_BYTES / 16
+        let next = if ends == Ends::Nothing {
+            self.buffers.take()
         } else {
-            0
+            Vec::new()
         };
-        let bytes = std::mem::replace(&mut self.buffer, Vec::with_capacity(room)).into();
+        let bytes = self.buffers.send(std::mem::replace(&mut self.buffer, next));
         let records = self.records - self.sent.unwrap_or(0);
         let replaced = std::mem::take(&mut self.replaced);
         self.sent = Some(self.records);

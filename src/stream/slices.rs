@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flows_formats::RecordEncoder;
 use tokio::sync::mpsc;
 
+use super::buffers::Buffers;
 use super::connections::Lease;
 use super::document::{Document, Sender};
 use super::{CHUNK_BYTES, Ends, Slice, StreamError};
@@ -27,6 +28,7 @@ const WAITING_CHUNKS: usize = SLICE_BYTES / CHUNK_BYTES + 1;
 pub(super) struct Slices<'a> {
     pub(super) stream: &'a Arc<Stream>,
     pub(super) cancel: &'a Cancel,
+    pub(super) buffers: &'a Buffers,
     /// Where the slices' channels queue.
     pub(super) queue: &'a mpsc::Sender<Slice>,
     /// What is not yet taken; `None` when all is.
@@ -68,7 +70,7 @@ impl Slices<'_> {
             let Some(encoder) = encoder.fork() else {
                 return self.fail(StreamError::Defect);
             };
-            let slice = Document::slice(encoder, sender.clone());
+            let slice = Document::slice(encoder, sender.clone(), self.buffers);
             if let Err(error) = self.write(lease, &range, slice) {
                 self.failed.store(true, Ordering::Relaxed);
                 // When sending fails, nobody is there to hear of it.
@@ -88,17 +90,21 @@ impl Slices<'_> {
             *left = None;
             return Ok(None);
         }
-        let fits = range
-            .limit
-            .is_some_and(|limit| limit <= self.records_per_slice);
+        let Slices {
+            stream,
+            records_per_slice,
+            ..
+        } = *self;
         let alone = self.helping.load(Ordering::Relaxed) == 0;
-        let cut = if fits || alone {
-            None
-        } else {
-            lease.nth(self.stream, &range, self.records_per_slice)?
+        let cut = match range.limit {
+            _ if alone => None,
+            Some(limit) if limit <= records_per_slice => None,
+            // What is left of a limit is known only if the slice's records are counted.
+            Some(_) => lease.nth(stream, &range, records_per_slice)?,
+            None => lease.cut(stream, &range, records_per_slice)?,
         };
         *left = cut.map(|cut| {
-            let limit = range.limit.map(|limit| limit - self.records_per_slice);
+            let limit = range.limit.map(|limit| limit - records_per_slice);
             Range {
                 after: Some(cut),
                 limit,

@@ -1,14 +1,13 @@
-//! A connection on loan: its snapshot, and the scan that lets SQLite call the sink.
+//! A connection on loan: its snapshot, its positions, its scans.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use rusqlite::functions::FunctionFlags;
-
-use super::query::{EMIT, Query, Sorts};
+use super::query::{Query, Sorts};
+use super::scan::{self, Scan};
 use super::table::Table;
 use super::values::Decoder;
-use super::{INSTRUCTIONS, Pooled, database, failed};
+use super::{Pooled, database, failed};
 use crate::config::Stream;
 use crate::selection::{Position, Range};
 use crate::store::{Cancel, Connection, Sink, StoreError, Version};
@@ -16,106 +15,26 @@ use crate::store::{Cancel, Connection, Sink, StoreError, Version};
 /// A pooled connection, out on loan.
 pub(super) struct Lent {
     connection: Pooled,
-    running: Running,
     /// The stream's query, from the beginning of a snapshot to its end.
     query: Option<Arc<Query>>,
 }
 
-/// What stays with a connection from one loan to the next.
+/// What stays with a connection from one loan to the next: the queries of streams, by name, each
+/// with the version of the schema that it was written for: a table that is dropped and made anew may
+/// have other affinities.
 #[derive(Default)]
-struct Known {
-    running: Running,
-    /// The queries of streams, by name, each with the version of the schema that it was written
-    /// for: a table that is dropped and made anew may have other affinities.
-    queries: HashMap<String, (i64, Arc<Query>)>,
-}
-
-/// The scan that a connection runs, if it runs one. SQLite calls back into it, with each record and
-/// to ask whether to go on; all of that is on the scan's own thread, so that the lock is free.
-#[derive(Clone, Default)]
-struct Running(Arc<Mutex<Option<Scan>>>);
-
-struct Scan {
-    sink: Box<dyn Sink>,
-    decoder: Decoder,
-    cancel: Cancel,
-    /// Why the sink or the decoder ended the scan.
-    ended: Option<StoreError>,
-}
-
-impl Running {
-    fn with<T>(&self, call: impl FnOnce(&mut Scan) -> T) -> Option<T> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-            .map(call)
-    }
-
-    fn set(&self, scan: Option<Scan>) -> Option<Scan> {
-        std::mem::replace(
-            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
-            scan,
-        )
-    }
-
-    /// Registers what SQLite calls, once for a connection.
-    fn register(connection: &rusqlite::Connection) -> rusqlite::Result<Running> {
-        let running = Running::default();
-        let (emitting, progressing) = (running.clone(), running.clone());
-        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
-        connection.create_scalar_function(EMIT, -1, flags, move |call| {
-            let taken = emitting.with(|scan| scan.record(|column| call.get_raw(column)));
-            match taken {
-                Some(true) => Ok(rusqlite::types::Null),
-                // The reason is in the scan.
-                _ => Err(rusqlite::Error::UserFunctionError("stopped".into())),
-            }
-        })?;
-        let stop = move || progressing.with(Scan::is_over).unwrap_or(false);
-        connection.progress_handler(INSTRUCTIONS, Some(stop))?;
-        Ok(running)
-    }
-}
-
-impl Scan {
-    /// Takes a row; whether the scan goes on.
-    fn record<'r>(&mut self, value: impl Fn(usize) -> rusqlite::types::ValueRef<'r>) -> bool {
-        match self.decoder.record(value, &mut *self.sink) {
-            Ok(()) => true,
-            Err(error) => {
-                self.ended = Some(error);
-                false
-            }
-        }
-    }
-
-    /// Asked many times a second: whether nobody wants the records any more.
-    fn is_over(&mut self) -> bool {
-        let over = self.cancel.is_cancelled() || self.sink.tick().is_err();
-        if over {
-            self.ended = Some(StoreError::Stopped);
-        }
-        over
-    }
-}
+struct Queries(HashMap<String, (i64, Arc<Query>)>);
 
 impl Lent {
     pub(super) fn new(mut connection: Pooled) -> Lent {
-        if Pooled::extensions(&connection).get::<Known>().is_none() {
+        if Pooled::extensions(&connection).get::<Queries>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
-            // function, preparing the first scan fails and says so.
-            let running = Running::register(&connection).unwrap_or_default();
-            let known = Known {
-                running,
-                ..Known::default()
-            };
-            Pooled::extensions_mut(&mut connection).insert(known);
+            // functions, preparing the first scan fails and says so.
+            let _ = scan::register(&connection);
+            Pooled::extensions_mut(&mut connection).insert(Queries::default());
         }
-        let running = known(&mut connection).running.clone();
         Lent {
             connection,
-            running,
             query: None,
         }
     }
@@ -128,7 +47,7 @@ impl Lent {
             .prepare_cached("PRAGMA schema_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(error)?;
-        if let Some((written_for, query)) = known(&mut self.connection).queries.get(&stream.name)
+        if let Some((written_for, query)) = queries(&mut self.connection).get(&stream.name)
             && *written_for == version
         {
             return Ok(Arc::clone(query));
@@ -145,9 +64,7 @@ impl Lent {
         })?;
         let query = Arc::new(query);
         let entry = (version, Arc::clone(&query));
-        known(&mut self.connection)
-            .queries
-            .insert(stream.name.clone(), entry);
+        queries(&mut self.connection).insert(stream.name.clone(), entry);
         Ok(query)
     }
 
@@ -167,6 +84,25 @@ impl Lent {
         Ok(Arc::clone(self.query.as_ref().expect("set by begin")))
     }
 
+    /// The position of the one record with that id, if the id is found through an index.
+    fn position_of(&mut self, stream: &Stream, id: i64) -> Result<Option<Position>, StoreError> {
+        let query = self.query(stream)?;
+        let error = |error| failed(stream, &error);
+        let Some((sql, parameters)) = query.time_of(id) else {
+            return Ok(None);
+        };
+        let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
+        let mut rows = statement
+            .query(rusqlite::params_from_iter(parameters))
+            .map_err(error)?;
+        let Some(row) = rows.next().map_err(error)? else {
+            return Ok(None);
+        };
+        // A time that is no integer is for the scan to complain of.
+        let time = row.get(0).ok();
+        Ok(time.map(|time| Position { time, id }))
+    }
+
     /// Runs the scan that is set, up to its end or the range's.
     fn run(&self, stream: &Stream, query: &Query, range: &Range) -> Result<(), StoreError> {
         let error = |error| failed(stream, &error);
@@ -184,7 +120,7 @@ impl Lent {
                     continue;
                 }
                 let value = |column| row.get_ref(column).expect("the query has this column");
-                if self.running.with(|scan| scan.record(value)) != Some(true) {
+                if !scan::record(value) {
                     return Err(StoreError::Stopped);
                 }
             }
@@ -197,16 +133,15 @@ impl Lent {
     }
 }
 
-fn known(connection: &mut Pooled) -> &mut Known {
-    Pooled::extensions_mut(connection)
-        .get_mut()
-        .expect("put there when the connection was lent")
+fn queries(connection: &mut Pooled) -> &mut HashMap<String, (i64, Arc<Query>)> {
+    let queries = Pooled::extensions_mut(connection).get_mut::<Queries>();
+    &mut queries.expect("put there when the connection was lent").0
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
         // A scan that panicked is still there, and with it the channel that someone listens to.
-        self.running.set(None);
+        scan::set(None);
         self.end();
     }
 }
@@ -272,6 +207,35 @@ impl Connection for Lent {
         Ok(None)
     }
 
+    fn cut(
+        &mut self,
+        stream: &Stream,
+        range: &Range,
+        records: u64,
+    ) -> Result<Option<Position>, StoreError> {
+        // Where ids rise with time, the record that many ids on is about that many records on. If
+        // they do not, the cut is still a position, but may be a bad one: so the ids in between are
+        // tried, too.
+        if let Some(after) = range.after {
+            let ahead = i64::try_from(records)
+                .ok()
+                .and_then(|records| after.id.checked_add(records));
+            let tried = ahead.map(|id| [after.id + (id - after.id) / 2, id]);
+            let mut last = Some(after);
+            for id in tried.into_iter().flatten() {
+                let found = self.position_of(stream, id)?;
+                last = found.filter(|found| last.is_some_and(|last| last < *found));
+            }
+            let inside = |cut: &Position| range.until.is_none_or(|until| *cut < until);
+            if tried.is_some()
+                && let Some(cut) = last.filter(inside)
+            {
+                return Ok(Some(cut));
+            }
+        }
+        self.nth(stream, range, records)
+    }
+
     fn scan_into(
         &mut self,
         stream: &Arc<Stream>,
@@ -284,19 +248,12 @@ impl Connection for Lent {
             Err(error) => return (sink, Err(error)),
         };
         let decoder = Decoder::new(Arc::clone(stream), query.id_at());
-        let cancel = cancel.clone();
-        self.running.set(Some(Scan {
-            sink,
-            decoder,
-            cancel,
-            ended: None,
-        }));
+        scan::set(Some(Scan::new(sink, decoder, cancel.clone())));
         let result = self.run(stream, &query, range);
-        let scan = self
-            .running
-            .set(None)
-            .expect("only this function ends the scan");
+        let (sink, ended) = scan::set(None)
+            .expect("only this function ends the scan")
+            .end();
         // What SQLite says of a query that was stopped is not why it was.
-        (scan.sink, scan.ended.map_or(result, Err))
+        (sink, ended.map_or(result, Err))
     }
 }

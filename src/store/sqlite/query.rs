@@ -1,5 +1,7 @@
 //! The SQL of a stream: its scan, and its positions.
 
+use std::collections::HashSet;
+
 use flows_formats::Type;
 use rusqlite::Connection;
 
@@ -10,6 +12,9 @@ use crate::selection::{Position, Range};
 /// The SQL function that takes a record's values while SQLite runs the query. Its arguments are at
 /// hand, where reading the columns of a result costs as much again as finding them.
 pub(super) const EMIT: &str = "flows_emit";
+
+/// [`EMIT`] as an aggregate: the query then yields one row, and not one for each record.
+pub(super) const EMIT_ALL: &str = "flows_emit_all";
 
 /// The most arguments that SQLite lets any function have, in all versions.
 const MOST_ARGUMENTS: usize = 100;
@@ -30,7 +35,7 @@ pub(super) enum Sorts {
 
 /// A stream's SQL, written for the table as SQLite knows it.
 pub(super) struct Query {
-    columns: String,
+    columns: Vec<String>,
     table: String,
     time: String,
     id: String,
@@ -38,6 +43,9 @@ pub(super) struct Query {
     index: String,
     emits: bool,
     sorts: Sorts,
+    finds_ids: bool,
+    /// The conditions whose records come in order without being told to.
+    ordered_anyway: HashSet<String>,
 }
 
 impl Query {
@@ -88,7 +96,7 @@ impl Query {
         let indexed: Vec<_> = indexed.map(|name| compared(name, quoted(name))).collect();
         let mut query = Query {
             emits: columns.len() <= MOST_ARGUMENTS,
-            columns: columns.join(", "),
+            columns,
             table: format!("{} AS t", quoted(&stream.table)),
             time: compared(&stream.time, column(&stream.time)),
             id: compared(&stream.id, column(&stream.id)),
@@ -99,8 +107,12 @@ impl Query {
                 indexed.join(", ")
             ),
             sorts: Sorts::All,
+            finds_ids: false,
+            ordered_anyway: HashSet::new(),
         };
-        query.sorts = query.plan(connection)?;
+        query.plan(connection)?;
+        let steps = explain(connection, &query.time_of_id(), vec![0])?;
+        query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
         Ok(Ok(query))
     }
 
@@ -125,33 +137,46 @@ impl Query {
         &self.index
     }
 
-    fn plan(&self, connection: &Connection) -> rusqlite::Result<Sorts> {
-        let bound = Some(Position {
-            time: 0,
-            id: i64::MAX,
-        });
-        let window = Range {
-            after: bound,
-            until: bound,
-            limit: None,
-        };
-        let mut sorts = Sorts::Nothing;
-        for range in [Range::default(), window] {
-            for (condition, parameters) in self.runs(&range) {
-                let (sql, parameters) = self.select(&self.columns, &condition, parameters, None);
-                let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
-                let mut steps = plan.query(rusqlite::params_from_iter(parameters))?;
-                while let Some(step) = steps.next()? {
-                    let step = step.get_ref("detail")?.as_str()?;
+    /// Asks SQLite how it would run every statement that a range can need.
+    fn plan(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let early = [None, Some((1, 1)), Some((1, i64::MAX))];
+        let late = [None, Some((1, 2)), Some((2, 2)), Some((2, i64::MAX))];
+        let position = |(time, id)| Position { time, id };
+        self.sorts = Sorts::Nothing;
+        // An aggregate of the same columns, which SQLite finds as it likes.
+        let totals = self.columns.iter().map(|column| format!("total({column})"));
+        let totals = totals.collect::<Vec<_>>().join(", ");
+        let mut asked = HashSet::new();
+        for (after, until) in early
+            .into_iter()
+            .flat_map(|after| late.map(|until| (after, until)))
+        {
+            let (after, until) = (after.map(position), until.map(position));
+            for (condition, parameters) in self.runs(&Range {
+                after,
+                until,
+                limit: None,
+            }) {
+                if !asked.insert(condition.clone()) {
+                    continue;
+                }
+                let columns = self.columns.join(", ");
+                let (sql, bound) = self.select(&columns, &condition, parameters.clone(), None);
+                let ordered = explain(connection, &sql, bound)?;
+                for step in &ordered {
                     if step.contains("TEMP B-TREE FOR LAST TERM") {
-                        sorts = sorts.max(Sorts::EachTime);
+                        self.sorts = self.sorts.max(Sorts::EachTime);
                     } else if step.contains("TEMP B-TREE") {
-                        sorts = Sorts::All;
+                        self.sorts = Sorts::All;
                     }
+                }
+                let sql = self.unordered(&totals, &condition);
+                if explain(connection, &sql, parameters)? == ordered {
+                    self.ordered_anyway.insert(condition);
                 }
             }
         }
-        Ok(sorts)
+        Ok(())
     }
 
     /// The conditions of a range's runs, one after another, each of which an index serves as one
@@ -193,12 +218,22 @@ impl Query {
 
     /// The statement that yields the records of a run in order, at most so many.
     pub(super) fn scan(&self, (condition, parameters): Statement, limit: Option<u64>) -> Statement {
-        if self.emits() {
-            let emit = format!("{EMIT}({})", self.columns);
-            self.select(&emit, &condition, parameters, limit)
+        let columns = self.columns.join(", ");
+        if !self.emits() {
+            self.select(&columns, &condition, parameters, limit)
+        } else if limit.is_none() && self.ordered_anyway.contains(&condition) {
+            (
+                self.unordered(&format!("{EMIT_ALL}({columns})"), &condition),
+                parameters,
+            )
         } else {
-            self.select(&self.columns, &condition, parameters, limit)
+            self.select(&format!("{EMIT}({columns})"), &condition, parameters, limit)
         }
+    }
+
+    fn unordered(&self, columns: &str, condition: &str) -> String {
+        let condition = if condition.is_empty() { "1" } else { condition };
+        format!("SELECT {columns} FROM {} WHERE {condition}", self.table)
     }
 
     /// The statement that yields the time and id of a run's record number `nth`, counted from 1.
@@ -211,17 +246,21 @@ impl Query {
         (sql, parameters)
     }
 
+    /// The statement that yields the times of the records with an id; `None` without an index on it.
+    pub(super) fn time_of(&self, id: i64) -> Option<Statement> {
+        self.finds_ids.then(|| (self.time_of_id(), vec![id]))
+    }
+
+    fn time_of_id(&self) -> String {
+        let Query {
+            time, id, table, ..
+        } = self;
+        format!("SELECT {time} FROM {table} WHERE {id} = ?")
+    }
+
     /// The statement that counts the records of a run.
     pub(super) fn count(&self, (condition, parameters): Statement) -> Statement {
-        let condition = if condition.is_empty() {
-            "1".to_owned()
-        } else {
-            condition
-        };
-        (
-            format!("SELECT count(*) FROM {} WHERE {condition}", self.table),
-            parameters,
-        )
+        (self.unordered("count(*)", &condition), parameters)
     }
 
     fn select(
@@ -246,6 +285,20 @@ impl Query {
         }
         (sql, parameters)
     }
+}
+
+/// The steps of a statement's plan.
+fn explain(
+    connection: &Connection,
+    sql: &str,
+    parameters: Vec<i64>,
+) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?
+        .query_map(rusqlite::params_from_iter(parameters), |step| {
+            step.get("detail")
+        })?
+        .collect()
 }
 
 fn integer(number: u64) -> i64 {

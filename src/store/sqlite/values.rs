@@ -8,12 +8,17 @@ use rusqlite::types::ValueRef;
 use crate::config::Stream;
 use crate::store::{Sink, StoreError};
 
-/// Turns rows into records, without allocating for a row whose values are of the declared types.
+/// The most columns that a record is made of without asking for memory.
+const FEW: usize = 16;
+
+/// Turns rows into records, without allocating for one of a few columns whose values are of the
+/// declared types.
 pub(super) struct Decoder {
     stream: Arc<Stream>,
     id_at: usize,
-    /// The memory of the last record's values, empty in between.
-    values: Vec<Value<'static>>,
+    /// Which columns are a record's time and id, if both are served, and those of the last record.
+    position_at: Option<(usize, usize)>,
+    last: (i64, i64),
     /// Texts that are not as SQLite holds them, with the column that each belongs to.
     owned: Vec<(usize, String)>,
 }
@@ -21,24 +26,46 @@ pub(super) struct Decoder {
 impl Decoder {
     /// A decoder of the stream's rows, with the record's id in column `id_at`.
     pub(super) fn new(stream: Arc<Stream>, id_at: usize) -> Decoder {
+        let served = |name: &str| stream.schema.columns.iter().position(|c| c.name == name);
+        let position_at = served(&stream.time).zip(served(&stream.id));
+        let last = (i64::MIN, i64::MIN);
         Decoder {
             stream,
             id_at,
-            values: Vec::new(),
+            position_at,
+            last,
             owned: Vec::new(),
         }
     }
 
     /// Hands one row to the sink.
+    #[inline]
     pub(super) fn record<'r>(
         &mut self,
         value: impl Fn(usize) -> ValueRef<'r>,
         sink: &mut dyn Sink,
     ) -> Result<(), StoreError> {
-        self.owned.clear();
-        let mut values = recycled(std::mem::take(&mut self.values));
-        for (at, column) in self.stream.schema.columns.iter().enumerate() {
-            values.push(match (column.kind, value(at)) {
+        let columns = self.stream.schema.columns.len();
+        if columns <= FEW {
+            self.record_in(&mut [Value::Null; FEW][..columns], value, sink)
+        } else {
+            self.record_in(&mut vec![Value::Null; columns], value, sink)
+        }
+    }
+
+    #[inline]
+    fn record_in<'r>(
+        &mut self,
+        values: &mut [Value<'r>],
+        value: impl Fn(usize) -> ValueRef<'r>,
+        sink: &mut dyn Sink,
+    ) -> Result<(), StoreError> {
+        for (at, (slot, column)) in values
+            .iter_mut()
+            .zip(&self.stream.schema.columns)
+            .enumerate()
+        {
+            *slot = match (column.kind, value(at)) {
                 (Type::Integer, ValueRef::Integer(integer)) => Value::Integer(integer),
                 (Type::Real, ValueRef::Real(real)) => Value::Real(real),
                 (Type::Blob, ValueRef::Blob(bytes) | ValueRef::Text(bytes)) => Value::Blob(bytes),
@@ -57,14 +84,38 @@ impl Decoder {
                     Some(value) => value,
                     None => return Err(self.wrong(at, found, value(self.id_at))),
                 },
-            });
+            };
         }
-        for (at, text) in &self.owned {
-            values[*at] = Value::Text(text);
+        if let Some((time, id)) = self.position_at
+            && let (Value::Integer(time), Value::Integer(id)) = (values[time], values[id])
+        {
+            // SQLite's order is ours to promise.
+            if (time, id) < self.last {
+                return Err(self.disordered());
+            }
+            self.last = (time, id);
         }
-        let taken = sink.record(&Record { values: &values });
-        self.values = recycled(values);
+        let taken = if self.owned.is_empty() {
+            sink.record(&Record { values })
+        } else {
+            let mut values = values.to_vec();
+            for (at, text) in &self.owned {
+                values[*at] = Value::Text(text);
+            }
+            let taken = sink.record(&Record { values: &values });
+            self.owned.clear();
+            taken
+        };
         taken.map_err(|_| StoreError::Stopped)
+    }
+
+    #[cold]
+    fn disordered(&self) -> StoreError {
+        let reason = "records came out of order; please report this".to_owned();
+        StoreError::Database {
+            stream: self.stream.name.clone(),
+            reason,
+        }
     }
 
     #[cold]
@@ -88,13 +139,6 @@ impl Decoder {
             reason,
         }
     }
-}
-
-/// An empty vector that keeps its memory, for values of another lifetime.
-fn recycled<'b>(mut values: Vec<Value<'_>>) -> Vec<Value<'b>> {
-    values.clear();
-    // Collecting into a vector of the same element reuses the memory.
-    values.into_iter().map(|_| Value::Null).collect()
 }
 
 /// The number that a value of another type stands for, if that loses nothing.
