@@ -32,7 +32,7 @@ use document::{Document, FindHelpers};
 use slices::{Slices, queue};
 
 /// A chunk leaves when it holds so many bytes. Larger costs memory per stream, smaller costs speed.
-pub const CHUNK_BYTES: usize = 256 * 1024;
+pub const CHUNK_BYTES: usize = 512 * 1024;
 
 /// Chunks that wait for the client, besides the one being filled and the one being sent, while a
 /// stream has no helpers.

@@ -22,6 +22,17 @@ const MOST_ARGUMENTS: usize = 100;
 /// A statement and the integers bound to it.
 pub(super) type Statement = (String, Vec<i64>);
 
+/// A part of a range that an index serves as one piece.
+#[derive(Clone)]
+pub(super) struct Run {
+    /// The condition on the position's parts, empty for all.
+    condition: String,
+    /// The integers bound to it.
+    parameters: Vec<i64>,
+    /// The order of its records: where all have one time, that of their ids.
+    order: String,
+}
+
 /// What SQLite sorts before it yields records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sorts {
@@ -111,7 +122,7 @@ impl Query {
             ordered_anyway: HashSet::new(),
         };
         query.plan(connection)?;
-        let steps = explain(connection, &query.time_of_id(), vec![0])?;
+        let steps = explain(connection, (query.time_of_id(), vec![0]))?;
         query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
         Ok(Ok(query))
     }
@@ -152,17 +163,16 @@ impl Query {
             .flat_map(|after| late.map(|until| (after, until)))
         {
             let (after, until) = (after.map(position), until.map(position));
-            for (condition, parameters) in self.runs(&Range {
+            for run in self.runs(&Range {
                 after,
                 until,
                 limit: None,
             }) {
-                if !asked.insert(condition.clone()) {
+                if !asked.insert(run.condition.clone()) {
                     continue;
                 }
                 let columns = self.columns.join(", ");
-                let (sql, bound) = self.select(&columns, &condition, parameters.clone(), None);
-                let ordered = explain(connection, &sql, bound)?;
+                let ordered = explain(connection, self.select(&columns, run.clone(), None))?;
                 for step in &ordered {
                     if step.contains("TEMP B-TREE FOR LAST TERM") {
                         self.sorts = self.sorts.max(Sorts::EachTime);
@@ -170,8 +180,8 @@ impl Query {
                         self.sorts = Sorts::All;
                     }
                 }
-                let sql = self.unordered(&totals, &condition);
-                if explain(connection, &sql, parameters)? == ordered {
+                let condition = run.condition.clone();
+                if explain(connection, self.unordered(&totals, run))? == ordered {
                     self.ordered_anyway.insert(condition);
                 }
             }
@@ -179,68 +189,66 @@ impl Query {
         Ok(())
     }
 
-    /// The conditions of a range's runs, one after another, each of which an index serves as one
-    /// piece: what is left of the second that the range begins in, whole seconds, and the beginning
-    /// of the second that it ends in. A comparison of pairs would be tested again for every record.
-    pub(super) fn runs(&self, range: &Range) -> Vec<Statement> {
+    /// A range's runs, one after another: what is left of the second that the range begins in,
+    /// whole seconds, and the beginning of the second that it ends in. A comparison of pairs would
+    /// be tested again for every record.
+    pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
         let Query { time, id, .. } = self;
-        let mut runs = Vec::with_capacity(3);
         // Behind every record of its second, a position is a bound of the time alone.
         let within = |position: &Position| position.id != i64::MAX;
+        let of_one_time = |ids: &str, parameters: Vec<i64>| {
+            let condition = format!("{time} = ? AND {ids}");
+            Run {
+                condition,
+                parameters,
+                order: id.clone(),
+            }
+        };
         let (after, until) = (range.after, range.until);
         if let (Some(a), Some(u)) = (after, until)
             && a.time == u.time
         {
-            if a.id < u.id {
-                let condition = format!("{time} = ? AND {id} > ? AND {id} <= ?");
-                runs.push((condition, vec![a.time, a.id, u.id]));
-            }
-            return runs;
+            let ids = format!("{id} > ? AND {id} <= ?");
+            let run = (a.id < u.id).then(|| of_one_time(&ids, vec![a.time, a.id, u.id]));
+            return run.into_iter().collect();
         }
-        if let Some(a) = after.filter(within) {
-            runs.push((format!("{time} = ? AND {id} > ?"), vec![a.time, a.id]));
-        }
-        let (mut bounds, mut parameters) = (Vec::new(), Vec::new());
-        if let Some(a) = after {
-            bounds.push(format!("{time} > ?"));
-            parameters.push(a.time);
-        }
-        if let Some(u) = until {
-            bounds.push(format!("{time} {} ?", if within(&u) { "<" } else { "<=" }));
-            parameters.push(u.time);
-        }
-        runs.push((bounds.join(" AND "), parameters));
-        if let Some(u) = until.filter(within) {
-            runs.push((format!("{time} = ? AND {id} <= ?"), vec![u.time, u.id]));
-        }
-        runs
+        let first = after.filter(within);
+        let first = first.map(|a| of_one_time(&format!("{id} > ?"), vec![a.time, a.id]));
+        let last = until.filter(within);
+        let last = last.map(|u| of_one_time(&format!("{id} <= ?"), vec![u.time, u.id]));
+        let above = after.map(|a| (format!("{time} > ?"), a.time));
+        let below = until.map(|u| {
+            (
+                format!("{time} {} ?", if within(&u) { "<" } else { "<=" }),
+                u.time,
+            )
+        });
+        let (bounds, parameters): (Vec<_>, _) = above.into_iter().chain(below).unzip();
+        let order = format!("{time}, {id}");
+        let middle = Run {
+            condition: bounds.join(" AND "),
+            parameters,
+            order,
+        };
+        first.into_iter().chain([middle]).chain(last).collect()
     }
 
     /// The statement that yields the records of a run in order, at most so many.
-    pub(super) fn scan(&self, (condition, parameters): Statement, limit: Option<u64>) -> Statement {
+    pub(super) fn scan(&self, run: Run, limit: Option<u64>) -> Statement {
         let columns = self.columns.join(", ");
         if !self.emits() {
-            self.select(&columns, &condition, parameters, limit)
-        } else if limit.is_none() && self.ordered_anyway.contains(&condition) {
-            (
-                self.unordered(&format!("{EMIT_ALL}({columns})"), &condition),
-                parameters,
-            )
+            self.select(&columns, run, limit)
+        } else if limit.is_none() && self.ordered_anyway.contains(&run.condition) {
+            self.unordered(&format!("{EMIT_ALL}({columns})"), run)
         } else {
-            self.select(&format!("{EMIT}({columns})"), &condition, parameters, limit)
+            self.select(&format!("{EMIT}({columns})"), run, limit)
         }
     }
 
-    fn unordered(&self, columns: &str, condition: &str) -> String {
-        let condition = if condition.is_empty() { "1" } else { condition };
-        format!("SELECT {columns} FROM {} WHERE {condition}", self.table)
-    }
-
     /// The statement that yields the time and id of a run's record number `nth`, counted from 1.
-    pub(super) fn nth(&self, (condition, parameters): Statement, nth: u64) -> Statement {
-        let Query { time, id, .. } = self;
-        let columns = format!("{time}, {id}");
-        let (mut sql, mut parameters) = self.select(&columns, &condition, parameters, Some(1));
+    pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
+        let columns = format!("{}, {}", self.time, self.id);
+        let (mut sql, mut parameters) = self.select(&columns, run, Some(1));
         sql.push_str(" OFFSET ?");
         parameters.push(integer(nth.saturating_sub(1)));
         (sql, parameters)
@@ -259,26 +267,26 @@ impl Query {
     }
 
     /// The statement that counts the records of a run.
-    pub(super) fn count(&self, (condition, parameters): Statement) -> Statement {
-        (self.unordered("count(*)", &condition), parameters)
+    pub(super) fn count(&self, run: Run) -> Statement {
+        self.unordered("count(*)", run)
     }
 
-    fn select(
-        &self,
-        columns: &str,
-        condition: &str,
-        mut parameters: Vec<i64>,
-        limit: Option<u64>,
-    ) -> Statement {
-        let Query {
-            table, time, id, ..
-        } = self;
-        let mut sql = format!("SELECT {columns} FROM {table}");
-        if !condition.is_empty() {
-            sql.push_str(" WHERE ");
-            sql.push_str(condition);
-        }
-        sql.push_str(&format!(" ORDER BY {time}, {id}"));
+    fn unordered(&self, columns: &str, run: Run) -> Statement {
+        let condition = if run.condition.is_empty() {
+            "1"
+        } else {
+            &run.condition
+        };
+        (
+            format!("SELECT {columns} FROM {} WHERE {condition}", self.table),
+            run.parameters,
+        )
+    }
+
+    fn select(&self, columns: &str, run: Run, limit: Option<u64>) -> Statement {
+        let order = run.order.clone();
+        let (mut sql, mut parameters) = self.unordered(columns, run);
+        sql.push_str(&format!(" ORDER BY {order}"));
         if let Some(limit) = limit {
             sql.push_str(" LIMIT ?");
             parameters.push(integer(limit));
@@ -288,11 +296,7 @@ impl Query {
 }
 
 /// The steps of a statement's plan.
-fn explain(
-    connection: &Connection,
-    sql: &str,
-    parameters: Vec<i64>,
-) -> rusqlite::Result<Vec<String>> {
+fn explain(connection: &Connection, (sql, parameters): Statement) -> rusqlite::Result<Vec<String>> {
     connection
         .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?
         .query_map(rusqlite::params_from_iter(parameters), |step| {
