@@ -91,11 +91,11 @@ fn the_blogs_own_database_is_served_right() {
 #[ignore = "needs curl: tests/run installs it"]
 fn curl_exits_with_18_whenever_a_body_breaks() {
     let folder = folder();
-    let good = generated(folder.path(), 3_000);
-    let csv = run(folder.path(), &["generate", "--rows", "3000"]).fine();
-    // The chunk of 256 KiB is full near the record that this finds; the wrong one comes next to it.
+    let good = generated(folder.path(), 5_000);
+    let csv = run(folder.path(), &["generate", "--rows", "5000"]).fine();
+    // The first chunk is full near the record that this finds; the wrong one comes next to it.
     let per_record = include_str!("../golden/flows.json").len() / 10;
-    let middle = 256 * 1024 / per_record;
+    let middle = flows::stream::CHUNK_BYTES / per_record;
     assert!(csv.lines().count() > middle + 200);
     for id in (middle - 150..middle + 150).step_by(5) {
         let broken = folder.path().join("broken.db");

@@ -174,7 +174,10 @@ impl Query {
                 let columns = self.columns.join(", ");
                 let ordered = explain(connection, self.select(&columns, run.clone(), None))?;
                 for step in &ordered {
-                    if step.contains("TEMP B-TREE FOR LAST TERM") {
+                    let of_one_time = run.order == self.id;
+                    if step.contains("TEMP B-TREE FOR LAST TERM")
+                        || (step.contains("TEMP B-TREE") && of_one_time)
+                    {
                         self.sorts = self.sorts.max(Sorts::EachTime);
                     } else if step.contains("TEMP B-TREE") {
                         self.sorts = Sorts::All;
