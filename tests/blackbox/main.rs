@@ -6,6 +6,7 @@
 //! | `endpoint` | what a request may say, and what comes back |
 //! | `broken` | failures before and after the head |
 //! | `clients` | clients that leave, are slow, are many; stopping |
+//! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
 //! | `commands` | `generate`, `formats`, `demo`, `--help` |
 //! | `import` | `flows import` |
@@ -21,5 +22,6 @@ mod configuration;
 mod endpoint;
 mod harness;
 mod import;
+mod slices;
 mod tools;
 mod values;

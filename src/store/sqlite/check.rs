@@ -169,6 +169,12 @@ impl Look<'_> {
         self.affinities(&table, findings);
         if query.sorts() != Sorts::Nothing {
             findings.push(self.warning(self.no_index(&table, &query)));
+        } else if !query.is_unique() {
+            findings.push(self.warning(format!(
+                "nothing in {} says that no two records have the same ({}, {}), which keeps the \
+                 stream to one core; an index on integer columns that is UNIQUE does",
+                stream.table, stream.time, stream.id
+            )));
         }
         Ok(Ok(()))
     }

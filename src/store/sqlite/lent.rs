@@ -166,7 +166,8 @@ impl Connection for Lent {
     }
 
     fn sliceable(&mut self, stream: &Stream) -> Result<bool, StoreError> {
-        Ok(self.query(stream)?.sorts() == Sorts::Nothing)
+        let query = self.query(stream)?;
+        Ok(query.sorts() == Sorts::Nothing && query.is_unique())
     }
 
     fn nth(

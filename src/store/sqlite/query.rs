@@ -53,6 +53,8 @@ pub(super) struct Query {
     id_at: usize,
     index: String,
     emits: bool,
+    /// Whether no two records have the same position.
+    unique: bool,
     sorts: Sorts,
     finds_ids: bool,
     /// The conditions whose records come in order without being told to.
@@ -99,6 +101,9 @@ impl Query {
             }
         };
         let columns: Vec<_> = names.iter().enumerate().map(sent).collect();
+        let position = [stream.time.as_str(), &stream.id];
+        let cast = |name: &str| compared(name, String::new()) != String::new();
+        let unique = table.is_unique(&position) && !position.into_iter().any(cast);
         let name = quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id));
         // A rowid stands at the end of every index, and cannot be named in one.
         let indexed = [&stream.time, &stream.id]
@@ -106,6 +111,7 @@ impl Query {
             .filter(|name| !table.is_rowid(name));
         let indexed: Vec<_> = indexed.map(|name| compared(name, quoted(name))).collect();
         let mut query = Query {
+            unique,
             emits: columns.len() <= MOST_ARGUMENTS,
             columns,
             table: format!("{} AS t", quoted(&stream.table)),
@@ -141,6 +147,11 @@ impl Query {
     /// before a sort.
     pub(super) fn emits(&self) -> bool {
         self.emits && self.sorts == Sorts::Nothing
+    }
+
+    /// Whether a position tells one record from all others.
+    pub(super) fn is_unique(&self) -> bool {
+        self.unique
     }
 
     /// The statement that creates the index which gives `(time, id)` order.

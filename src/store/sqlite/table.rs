@@ -39,6 +39,8 @@ pub(crate) struct Table {
     /// Whether rows have a rowid.
     rowid: bool,
     columns: Vec<(String, Affinity)>,
+    /// Sets of columns of which no two rows have the same values.
+    unique: Vec<Vec<String>>,
 }
 
 impl Table {
@@ -61,11 +63,30 @@ impl Table {
                 Ok((row.get(0)?, Affinity::of(&row.get::<_, String>(1)?, strict)))
             })?
             .collect::<Result<_>>()?;
+        // The primary key of a table with rowids is listed here unless it is the rowid.
+        let mut unique: Vec<Vec<String>> = connection
+            .prepare(
+                "SELECT json_group_array(c.name) FROM pragma_index_list(?1) AS i, \
+                 pragma_index_info(i.name) AS c WHERE i.\"unique\" AND NOT i.partial GROUP BY i.seq",
+            )?
+            .query_map([name], |row| row.get::<_, String>(0))?
+            .map(|names| Ok(serde_json::from_str(&names?).unwrap_or_default()))
+            .collect::<Result<_>>()?;
+        let rowid_alias = connection
+            .query_row(
+                "SELECT name FROM pragma_table_xinfo(?1) WHERE pk = 1 AND type = 'INTEGER' COLLATE \
+                 NOCASE AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE pk > 1)",
+                [name],
+                |row| row.get(0),
+            )
+            .optional()?;
+        unique.extend(rowid_alias.map(|name| vec![name]));
         let view = kind == "view";
         Ok(Some(Table {
             view,
             rowid: !view && !without_rowid,
             columns,
+            unique,
         }))
     }
 
@@ -83,6 +104,20 @@ impl Table {
     pub(crate) fn is_rowid(&self, name: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(name);
         self.rowid && ["rowid", "_rowid_", "oid"].into_iter().any(is) && !self.columns().any(is)
+    }
+
+    /// Whether no two rows have the same values of all these columns.
+    pub(crate) fn is_unique(&self, columns: &[&str]) -> bool {
+        let given = |name: &String| {
+            columns
+                .iter()
+                .any(|column| column.eq_ignore_ascii_case(name))
+        };
+        // An expression has no name, so that its set is empty and says nothing.
+        self.unique
+            .iter()
+            .any(|set| !set.is_empty() && set.iter().all(given))
+            || columns.iter().any(|column| self.is_rowid(column))
     }
 
     /// The names of all columns.

@@ -86,6 +86,10 @@ impl Decoder {
                 },
             };
         }
+        let id_is_served = self.id_at < values.len();
+        if !id_is_served && !is_integer(value(self.id_at)) {
+            return Err(self.wrong_id(value(self.id_at)));
+        }
         if let Some((time, id)) = self.position_at
             && let (Value::Integer(time), Value::Integer(id)) = (values[time], values[id])
         {
@@ -107,6 +111,16 @@ impl Decoder {
             taken
         };
         taken.map_err(|_| StoreError::Stopped)
+    }
+
+    #[cold]
+    fn wrong_id(&self, id: ValueRef<'_>) -> StoreError {
+        StoreError::Value {
+            stream: self.stream.schema.name.clone(),
+            column: self.stream.id.clone(),
+            id: described(id),
+            reason: "an id must be a 64-bit integer".to_owned(),
+        }
     }
 
     #[cold]
