@@ -1,0 +1,436 @@
+"""The benchmark: one table of ratios, each against a baseline measured in the same run.
+
+Every row is the median of interleaved runs: this machine's speed changes from minute to minute, and
+interleaved, all that is compared meets the same weather. Called by `benches/run`.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+FLOWS = os.path.join(ROOT, "target", "release", "flows")
+STREAM = "/api/v1/stream/flows"
+
+arguments = argparse.ArgumentParser(description=__doc__)
+arguments.add_argument("--cursor", required=True, help="the yardstick's executable")
+arguments.add_argument("--rows", type=int, default=5_000_000)
+arguments.add_argument("--runs", type=int, default=7, help="interleaved runs of each measurement")
+OPTIONS = arguments.parse_args()
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def shell(command, **options):
+    subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, **options)
+
+
+def timed(command):
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+def data(folder):
+    """Makes the sources and databases that are not there yet."""
+    path = lambda name: os.path.join(folder, name)
+    rows = OPTIONS.rows
+    # All but a tenth of the lines, and all their times, fall into a hundredth of the 58 days.
+    skew = (
+        "BEGIN { FS = OFS = \",\" } { i = NR / rows; "
+        "if (i < .05) t = i / .05 * .495; else if (i < .95) t = .495 + (i - .05) / .9 * .01; "
+        "else t = .505 + (i - .95) / .05 * .495; $1 = 1 + int(t * 5011198); print }"
+    )
+    made = {
+        "flows.txt.gz": f"{FLOWS} generate --rows {rows} | gzip -1 > {{}}",
+        "even.db": f"{FLOWS} import {path('flows.txt.gz')} --database {{}}",
+        "small.db": f"{FLOWS} generate --rows {rows // 50} | {FLOWS} import - --database {{}}",
+        "skewed.db": f"gunzip -c {path('flows.txt.gz')} | awk -v rows={rows} '{skew}' | "
+        f"{FLOWS} import - --database {{}}",
+        "flows.csv": f"sqlite3 -csv -header {path('even.db')} "
+        f"'SELECT * FROM flows ORDER BY time, id' > {{}}",
+    }
+    for name, command in made.items():
+        if not os.path.exists(path(name)):
+            say(f"making {name}")
+            shell(command.replace("{}", path(name)), stdout=subprocess.DEVNULL)
+    return {name: path(name) for name in made}
+
+
+# --- servers ----------------------------------------------------------------------------------
+
+
+class Server:
+    def __init__(self, database):
+        command = [FLOWS, "serve", "--database", database, "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd="/"
+        )
+        self.address = self.process.stdout.readline().strip().split("//")[1]
+        self.host, port = self.address.split(":")
+        self.port = int(port)
+
+    def url(self, path):
+        return f"http://{self.address}{path}"
+
+    def connect(self):
+        connection = socket.create_connection((self.host, self.port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def anonymous_kib(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+class Blog:
+    """The blog's Flask app under gunicorn."""
+
+    def __init__(self, database):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        gunicorn = os.path.join(HERE, ".peers", "bin", "gunicorn")
+        self.process = subprocess.Popen(
+            [gunicorn, "-w", "2", "-b", f"127.0.0.1:{self.port}", "blog:app"],
+            cwd=HERE,
+            env={**os.environ, "FLOWS_DATABASE": database},
+            stderr=subprocess.DEVNULL,
+        )
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Peer:
+    """A database's own exporter, in a process of its own."""
+
+    def __init__(self, name, folder, csv):
+        say(f"loading {name}")
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "peers.py"), name, folder, csv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.version = self.process.stdout.readline().strip()
+
+    def export(self, format):
+        self.process.stdin.write(format + "\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+
+def get(connection, path):
+    """Sends a GET and reads the reply; seconds to its first byte and to its last."""
+    start = time.perf_counter()
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    reply = connection.recv(1 << 20)
+    first = time.perf_counter() - start
+    head, _, body = reply.partition(b"\r\n\r\n")
+    length = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+    if length:
+        left = int(length[0].split(b":")[1]) - len(body)
+        while left > 0:
+            left -= len(connection.recv(1 << 20))
+    return first, time.perf_counter() - start
+
+
+# --- the table --------------------------------------------------------------------------------
+
+TABLE = []
+
+
+def interleaved(measures, runs=None):
+    """Runs every measurement in turn, several times; a list of seconds for each."""
+    seconds = {name: [] for name in measures}
+    for run in range(runs or OPTIONS.runs):
+        for name, measure in measures.items():
+            seconds[name].append(measure())
+        say(f"  run {run + 1}: " + ", ".join(f"{n} {s[-1]:.3g} s" for n, s in seconds.items()))
+    return seconds
+
+
+def row(what, target, met, value, detail):
+    TABLE.append((what, target, value, "met" if met else "missed", detail))
+
+
+def ratio(what, target, fast, slow, unit=1.0):
+    """How many times as fast `fast` is as `slow`, both lists of seconds."""
+    value = statistics.median(slow) / statistics.median(fast)
+    spread = lambda s: "/".join(f"{unit * x:.3g}" for x in (min(s), statistics.median(s), max(s)))
+    detail = f"{spread(fast)} s against {spread(slow)} s"
+    row(what, f"≥ {target} ×", value >= target, f"{value:.2f} ×", detail)
+
+
+def missing(what, target, peer):
+    TABLE.append((what, f"≥ {target} ×", "", "missing", f"{peer} could not be installed"))
+
+
+# --- measurements -----------------------------------------------------------------------------
+
+
+def whole_table(paths, peers):
+    with Server(paths["even.db"]) as even, Server(paths["skewed.db"]) as skewed:
+        curl = lambda server, format: lambda: timed(
+            ["curl", "-sf", "-o", "/dev/null", server.url(f"{STREAM}.{format}")]
+        )
+
+        def cursor():
+            output = subprocess.run([OPTIONS.cursor, paths["even.db"]], capture_output=True, text=True)
+            rows, seconds = output.stdout.split()
+            assert int(rows) == OPTIONS.rows
+            return float(seconds)
+
+        def cli(format):
+            query = "SELECT * FROM flows ORDER BY time, id"
+            return lambda: timed(["sqlite3", f"-{format}", paths["even.db"], query])
+
+        measures = {"cursor": cursor}
+        for format in ["json", "csv", "xml"]:
+            measures[format] = curl(even, format)
+            measures[f"skewed {format}"] = curl(skewed, format)
+        for name, peer in peers.items():
+            for format in ["json", "csv"]:
+                measures[f"{name} {format}"] = lambda peer=peer, format=format: peer.export(format)
+        for server in (even, skewed):
+            get_all = curl(server, "json")
+            get_all()
+        seconds = interleaved(measures)
+        seconds |= interleaved({f"sqlite3 {f}": cli(f) for f in ["json", "csv"]}, runs=3)
+
+    for format, target in [("json", 1.5), ("csv", 1.8), ("xml", 1.3)]:
+        ratio(f"`{format}` against one cursor", target, seconds[format], seconds["cursor"])
+    for format in ["json", "csv", "xml"]:
+        what = f"`{format}`, skewed table against even"
+        ratio(what, 0.9, seconds[f"skewed {format}"], seconds[format])
+    for name, targets in [("clickhouse", (1.3, 1.1)), ("duckdb", (1.5, 1.2)), ("sqlite3", (5, 4))]:
+        for format, target in zip(["json", "csv"], targets):
+            what = f"`{format}` against {name}"
+            peer = seconds.get(f"{name} {format}")
+            if peer:
+                ratio(what, target, seconds[format], peer)
+            else:
+                missing(what, target, name)
+
+
+def small_windows(paths):
+    last = 5_011_199
+    width = max(1, 26 * last // OPTIONS.rows)
+    script = os.path.join(tempfile.gettempdir(), "flows-bench.lua")
+    with open(script, "w") as lua:
+        lua.write(
+            "request = function()\n"
+            f"  local t = math.random(0, {last - width})\n"
+            f"  return wrk.format('GET', '{STREAM}?scanned_after=' .. t .. "
+            f"'&scanned_before=' .. t + {width})\nend\n"
+        )
+
+    def requests(server):
+        def measure():
+            output = subprocess.run(
+                ["wrk", "-t1", "-c8", "-d3", "-s", script, server.url("/")],
+                capture_output=True,
+                text=True,
+            ).stdout
+            assert "Non-2xx" not in output, output
+            rate = [line for line in output.splitlines() if line.startswith("Requests/sec")]
+            return 1 / float(rate[0].split()[1])
+
+        return measure
+
+    with Server(paths["even.db"]) as server:
+        measures = {"flows": requests(server)}
+        if shutil.which("wrk") and os.path.exists(os.path.join(HERE, ".peers", "bin", "gunicorn")):
+            with Blog(paths["even.db"]) as blog:
+                measures["blog"] = requests(blog)
+                seconds = interleaved(measures, runs=5)
+            rate = lambda name: f"{1 / statistics.median(seconds[name]):,.0f}/s"
+            value = statistics.median(seconds["blog"]) / statistics.median(seconds["flows"])
+            detail = f"{rate('flows')} against {rate('blog')}"
+            row("small windows against the blog's app", "≥ 15 ×", value >= 15, f"{value:.1f} ×", detail)
+        else:
+            missing("small windows against the blog's app", 15, "wrk or gunicorn")
+
+        connection = server.connect()
+        times = []
+        for i in range(2000):
+            after = 1 + i * (last - width) // 2000
+            query = f"{STREAM}?scanned_after={after}&scanned_before={after + width}"
+            times.append(get(connection, query)[1])
+        median, p99 = (sorted(times)[int(len(times) * q)] * 1e6 for q in (0.5, 0.99))
+        row(
+            "small window, one connection",
+            "≤ 150 µs",
+            median <= 150,
+            f"{median:.0f} µs",
+            f"median of {len(times)}; p99 {p99:.0f} µs",
+        )
+
+        def stream():
+            subprocess.run(["curl", "-sf", "-o", "/dev/null", server.url(f"{STREAM}.json")])
+
+        streams = [threading.Thread(target=stream) for _ in range(8)]
+        for thread in streams:
+            thread.start()
+        time.sleep(0.3)
+        times = []
+        while any(thread.is_alive() for thread in streams):
+            times.append(get(connection, f"{STREAM}?scanned_after=1000&scanned_before={1000 + width}")[1])
+        p99 = sorted(times)[int(len(times) * 0.99)] * 1e3
+        detail = f"{len(times)} requests, median {statistics.median(times) * 1e3:.2g} ms"
+        row("small window's p99 beside 8 whole tables", "≤ 50 ms", p99 <= 50, f"{p99:.1f} ms", detail)
+
+
+def first_bytes(paths):
+    def first(database, query):
+        with Server(database) as server:
+            times = []
+            for _ in range(50):
+                connection = server.connect()
+                times.append(get(connection, f"{STREAM}?{query}")[0])
+                connection.close()
+            return statistics.median(times)
+
+    late = "scanned_after=5011000"
+    for what, query in [("whole table", "format=json"), ("late narrow window", late + "&limit=26")]:
+        large, small = first(paths["even.db"], query), first(paths["small.db"], query)
+        value = max(large, small) / min(large, small)
+        detail = f"{large * 1e6:.0f} µs, {small * 1e6:.0f} µs"
+        what = f"first byte, {what}: large table against one of a fiftieth"
+        row(what, "≤ 2 ×", value <= 2, f"{value:.2f} ×", detail)
+
+
+def memory(paths):
+    for count, most in [(1, 48), (64, 256)]:
+        with Server(paths["even.db"]) as server:
+            connections = [server.connect() for _ in range(count)]
+            for connection in connections:
+                connection.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+            peak = 0
+            end = time.time() + 5
+            while time.time() < end:
+                if count == 1:
+                    # As fast as it goes; the others read next to nothing.
+                    connections[0].recv(1 << 20)
+                else:
+                    for connection in connections:
+                        connection.recv(1000)
+                peak = max(peak, server.anonymous_kib() / 1024)
+            what = "memory, one whole table" if count == 1 else "memory, 64 whole tables, slow readers"
+            row(what, f"≤ {most} MiB", peak <= most, f"{peak:.0f} MiB", "anonymous resident peak")
+
+
+def imports(paths, folder):
+    new, blog = os.path.join(folder, "new.db"), os.path.join(folder, "blog.db")
+
+    def remove(path):
+        for suffix in ["", "-wal", "-shm", "-journal"]:
+            if os.path.exists(path + suffix):
+                os.remove(path + suffix)
+
+    def flows():
+        remove(new)
+        return timed([FLOWS, "import", paths["flows.txt.gz"], "--database", new])
+
+    def as_the_blog():
+        remove(blog)
+        table = (
+            "CREATE TABLE flows (id INTEGER PRIMARY KEY, time INTEGER, duration INTEGER, "
+            "src_comp TEXT, src_port TEXT, dst_comp TEXT, dst_port TEXT, protocol INTEGER, "
+            "packet_count INTEGER, byte_count) WITHOUT ROWID;"
+        )
+        script = (
+            f"sqlite3 {blog} '{table}' && gunzip -c {paths['flows.txt.gz']} | "
+            "awk -F, 'NF == 9' | awk '{ print NR \",\" $0 }' | "
+            f"sqlite3 -csv {blog} '.import /dev/stdin flows' && "
+            f"sqlite3 {blog} 'CREATE INDEX flows_time ON flows (time)'"
+        )
+        return timed(["bash", "-c", script])
+
+    seconds = interleaved({"flows": flows, "blog": as_the_blog}, runs=3)
+    ratio("import of flows.txt.gz against the blog's pipeline", 3, seconds["flows"], seconds["blog"])
+    remove(new)
+    remove(blog)
+
+
+def output(command):
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.split("\n")[0].strip()
+    except OSError:
+        return "missing"
+
+
+def main():
+    folder = os.path.join(HERE, ".data", str(OPTIONS.rows))
+    os.makedirs(folder, exist_ok=True)
+    paths = data(folder)
+    peers = {}
+    for name in ["clickhouse", "duckdb"]:
+        try:
+            peers[name] = Peer(name, folder, paths["flows.csv"])
+        except Exception as error:
+            say(f"{name} is missing: {error}")
+    say("whole tables")
+    whole_table(paths, peers)
+    for peer in peers.values():
+        peer.process.kill()
+    say("small windows")
+    small_windows(paths)
+    say("first bytes, memory")
+    first_bytes(paths)
+    memory(paths)
+    say("imports")
+    imports(paths, folder)
+
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = next((l.split(":")[1].strip() for l in cpuinfo if l.startswith("model name")), "")
+    versions = [
+        output([FLOWS, "--version"]),
+        output(["rustc", "--version"]).rsplit(" (", 1)[0],
+        output(["curl", "--version"]).rsplit(" (", 1)[0],
+        "sqlite3 " + output(["sqlite3", "--version"]).split(" ")[0],
+        *(f"{name} {peer.version}" for name, peer in peers.items()),
+    ]
+    print(f"{OPTIONS.rows:,} records; {os.cpu_count()} cores, {model}, Linux {platform.release()};")
+    print(", ".join(versions) + f"; {time.strftime('%Y-%m-%d')}\n")
+    print("| what | target | measured | | minimum/median/maximum |\n|---|---|---|---|---|")
+    for cells in TABLE:
+        print("| " + " | ".join(cells) + " |")
+
+
+main()
