@@ -286,20 +286,25 @@ def small_windows(paths):
         else:
             missing("small windows against the blog's app", 15, "wrk or gunicorn")
 
-        connection = server.connect()
-        times = []
-        for i in range(2000):
-            after = 1 + i * (last - width) // 2000
-            query = f"{STREAM}?scanned_after={after}&scanned_before={after + width}"
-            times.append(get(connection, query)[1])
-        median, p99 = (sorted(times)[int(len(times) * q)] * 1e6 for q in (0.5, 0.99))
+        def latency():
+            output = subprocess.run(
+                ["wrk", "-t1", "-c1", "-d2", "--latency", "-s", script, server.url("/")],
+                capture_output=True,
+                text=True,
+            ).stdout
+            quantile = next(line.split()[1] for line in output.splitlines() if " 50%" in line)
+            scale = 1 if quantile.endswith("us") else 1000
+            return float(quantile.rstrip("mus")) * scale
+
+        medians = [latency() for _ in range(5)]
         row(
             "small window, one connection",
             "≤ 150 µs",
-            median <= 150,
-            f"{median:.0f} µs",
-            f"median of {len(times)}; p99 {p99:.0f} µs",
+            statistics.median(medians) <= 150,
+            f"{statistics.median(medians):.0f} µs",
+            "medians of five runs: " + "/".join(f"{m:.0f}" for m in sorted(medians)) + " µs",
         )
+        connection = server.connect()
 
         def stream():
             subprocess.run(["curl", "-sf", "-o", "/dev/null", server.url(f"{STREAM}.json")])

@@ -8,7 +8,10 @@ use rusqlite::{Connection, OpenFlags};
 
 fn main() -> rusqlite::Result<()> {
     // `cargo bench` adds an option of its own.
-    let Some(path) = std::env::args().skip(1).find(|argument| !argument.starts_with("--")) else {
+    let Some(path) = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with("--"))
+    else {
         eprintln!("usage: cursor DATABASE");
         return Ok(());
     };

@@ -3,10 +3,12 @@
 //! | file | what it does |
 //! |---|---|
 //! | `import/source.rs` | lines out of a file, a gzip file or standard input |
+//! | `import/batches.rs` | reads and understands lines while others are written |
 //! | `import/target.rs` | the database: a new one appears whole, an old one in one transaction |
 //! | `import/interrupt.rs` | the moment after which it cannot be interrupted |
 //! | `import/rejected.rs` | the lines that were not kept |
 
+mod batches;
 mod interrupt;
 mod rejected;
 mod source;
@@ -20,15 +22,12 @@ use indicatif::ProgressBar;
 use rusqlite::{Connection, Statement};
 
 use crate::config::Stream;
-use crate::flow::{self, COLUMNS, Field};
+use crate::flow::{COLUMNS, Field};
 use crate::store::sqlite::{Table, quoted};
 pub use interrupt::Interrupt;
 use rejected::Rejected;
 pub use source::Source;
 use target::Target;
-
-/// Rows between two looks at the cancel token and two updates of the progress bar.
-const BATCH: u64 = 1_000;
 
 /// What an import did.
 #[derive(Debug)]
@@ -152,7 +151,7 @@ pub fn import(
 }
 
 fn load(
-    mut source: Source,
+    source: Source,
     database: &Path,
     stream: &Stream,
     append: bool,
@@ -170,31 +169,29 @@ fn load(
     };
     let mut target = Target::open(database, interrupt)?;
     let mut rejected = Rejected::new(source.rejected_path());
+    let source_name = source.name().to_owned();
     let transaction = target.begin()?;
     let (made, before) = table(&transaction, database, stream, append)?;
     let mut id = before;
     {
         let mut insert = transaction.prepare(&insert_sql(stream)).map_err(failed)?;
-        let mut number = 0;
-        while let Some(whole) = source.read_line()? {
-            number += 1;
-            if number % BATCH == 0 {
-                let rows = id - before;
-                let per_second = rows as f64 / bar.elapsed().as_secs_f64();
-                bar.set_message(format!("{rows} rows, {per_second:.0} rows/s"));
-                if interrupt.is_interrupted() {
-                    return Err(ImportError::Interrupted);
-                }
+        for batch in batches::read(source) {
+            let batch = batch?;
+            for (number, reason, line) in &batch.rejected {
+                rejected.line(*number, reason, line)?;
             }
-            match whole.and_then(|()| flow::fields(source.line())) {
-                Err(reason) => rejected.line(number, &reason, source.line())?,
-                Ok(fields) => {
-                    id = id.checked_add(1).ok_or_else(|| ImportError::NoIds {
-                        table: stream.table.clone(),
-                        id,
-                    })?;
-                    insert_record(&mut insert, id, &fields).map_err(failed)?;
-                }
+            for fields in batch.flows() {
+                id = id.checked_add(1).ok_or_else(|| ImportError::NoIds {
+                    table: stream.table.clone(),
+                    id,
+                })?;
+                insert_record(&mut insert, id, &fields).map_err(failed)?;
+            }
+            let rows = id - before;
+            let per_second = rows as f64 / bar.elapsed().as_secs_f64();
+            bar.set_message(format!("{rows} rows, {per_second:.0} rows/s"));
+            if interrupt.is_interrupted() {
+                return Err(ImportError::Interrupted);
             }
         }
     }
@@ -208,7 +205,7 @@ fn load(
     rejected.finish()?;
     if id == before && rejected.count() > 0 {
         return Err(ImportError::NoFlows {
-            source_name: source.name().to_owned(),
+            source_name,
             rejected: rejected.count(),
             rejected_file: rejected.path(),
         });

@@ -68,11 +68,15 @@ impl Lent {
         Ok(query)
     }
 
+    fn run_cached(&self, sql: &str) -> rusqlite::Result<usize> {
+        self.connection.prepare_cached(sql)?.execute([])
+    }
+
     fn end(&mut self) {
         self.query = None;
         if !self.connection.is_autocommit() {
             // A transaction that only read ends without an error.
-            let _ = self.connection.execute_batch("ROLLBACK");
+            let _ = self.run_cached("ROLLBACK");
         }
     }
 
@@ -149,8 +153,7 @@ impl Drop for Lent {
 impl Connection for Lent {
     fn begin(&mut self, stream: &Stream) -> Result<(), StoreError> {
         self.end();
-        self.connection
-            .execute_batch("BEGIN")
+        self.run_cached("BEGIN")
             .map_err(|error| failed(stream, &error))?;
         // The snapshot is taken by the first read.
         self.query = Some(self.look_up(stream)?);
