@@ -67,7 +67,9 @@ impl Target {
         connection.execute_batch("PRAGMA cache_size = -65536; PRAGMA threads = 1")?;
         if self.building.is_some() {
             // Whatever goes wrong, the file is thrown away: no journal is needed.
-            return connection.execute_batch("PRAGMA page_size = 8192; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF");
+            return connection.execute_batch(
+                "PRAGMA page_size = 8192; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF",
+            );
         }
         let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
         if pages == 0 {

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `sqlite/lent.rs` | a connection on loan: its snapshot, its positions, its scans |
+//! | `sqlite/pages.rs` | the records of a clustered table straight from its pages |
 //! | `sqlite/scan.rs` | what SQLite calls back while a scan runs |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
 //! | `sqlite/query.rs` | the SQL of a scan |
@@ -11,6 +12,7 @@
 
 pub mod check;
 mod lent;
+mod pages;
 mod query;
 mod scan;
 mod table;

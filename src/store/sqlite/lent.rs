@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::pages::Ended;
 use super::query::{Query, Sorts};
 use super::scan::{self, Scan};
 use super::table::Table;
@@ -110,8 +111,16 @@ impl Lent {
     /// Runs the scan that is set, up to its end or the range's.
     fn run(&self, stream: &Stream, query: &Query, range: &Range) -> Result<(), StoreError> {
         let error = |error| failed(stream, &error);
+        let mut range = *range;
+        if let (Some(tree), None) = (query.tree(), range.limit) {
+            match tree.scan(&self.connection, &range).map_err(error)? {
+                Ended::Done => return Ok(()),
+                Ended::Stopped => return Err(StoreError::Stopped),
+                Ended::GaveUp(last) => range.after = last.or(range.after),
+            }
+        }
         let mut left = range.limit;
-        for run in query.runs(range) {
+        for run in query.runs(&range) {
             let (sql, parameters) = query.scan(run, left);
             let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
             let mut rows = statement

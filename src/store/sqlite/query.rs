@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use flows_formats::Type;
 use rusqlite::Connection;
 
+use super::pages::Tree;
 use super::table::{Affinity, Table};
 use crate::config::Stream;
 use crate::selection::{Position, Range};
@@ -57,6 +58,7 @@ pub(super) struct Query {
     unique: bool,
     sorts: Sorts,
     finds_ids: bool,
+    tree: Option<Tree>,
     /// The conditions whose records come in order without being told to.
     ordered_anyway: HashSet<String>,
 }
@@ -104,6 +106,11 @@ impl Query {
         let position = [stream.time.as_str(), &stream.id];
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
+        let tree = if unique && !columns.iter().any(|column| column.starts_with("CAST")) {
+            Tree::find(connection, stream, table, &names)?
+        } else {
+            None
+        };
         let name = quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id));
         // A rowid stands at the end of every index, and cannot be named in one.
         let indexed = [&stream.time, &stream.id]
@@ -125,6 +132,7 @@ impl Query {
             ),
             sorts: Sorts::All,
             finds_ids: false,
+            tree,
             ordered_anyway: HashSet::new(),
         };
         query.plan(connection)?;
@@ -147,6 +155,11 @@ impl Query {
     /// before a sort.
     pub(super) fn emits(&self) -> bool {
         self.emits && self.sorts == Sorts::Nothing
+    }
+
+    /// The table's pages, if they are read without SQL.
+    pub(super) fn tree(&self) -> Option<&Tree> {
+        self.tree.as_ref()
     }
 
     /// Whether a position tells one record from all others.

@@ -44,8 +44,12 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function(EMIT, -1, flags, |call| emit(call).map(|()| Null))?;
     connection.create_aggregate_function(EMIT_ALL, -1, flags, EmitAll)?;
-    let is_over = || SCAN.with_borrow_mut(|scan| scan.as_mut().is_some_and(Scan::is_over));
     connection.progress_handler(INSTRUCTIONS, Some(is_over))
+}
+
+/// Asked many times a second: whether nobody wants the records of the thread's scan any more.
+pub(super) fn is_over() -> bool {
+    SCAN.with_borrow_mut(|scan| scan.as_mut().is_some_and(Scan::is_over))
 }
 
 #[inline]
@@ -102,7 +106,6 @@ impl Scan {
         }
     }
 
-    /// Asked many times a second: whether nobody wants the records any more.
     fn is_over(&mut self) -> bool {
         let over = self.cancel.is_cancelled() || self.sink.tick().is_err();
         if over {

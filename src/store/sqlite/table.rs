@@ -106,6 +106,11 @@ impl Table {
         self.rowid && ["rowid", "_rowid_", "oid"].into_iter().any(is) && !self.columns().any(is)
     }
 
+    /// Whether rows are kept in the order of their primary key, and have no rowid.
+    pub(crate) fn is_clustered(&self) -> bool {
+        !self.view && !self.rowid
+    }
+
     /// Whether no two rows have the same values of all these columns.
     pub(crate) fn is_unique(&self, columns: &[&str]) -> bool {
         let given = |name: &String| {
