@@ -29,6 +29,9 @@ use rejected::Rejected;
 pub use source::Source;
 use target::Target;
 
+/// Flows that one statement inserts: to begin and end one costs as much as some of them.
+const TOGETHER: usize = 16;
+
 /// What an import did.
 #[derive(Debug)]
 pub struct Imported {
@@ -174,18 +177,29 @@ fn load(
     let (made, before) = table(&transaction, database, stream, append)?;
     let mut id = before;
     {
-        let mut insert = transaction.prepare(&insert_sql(stream)).map_err(failed)?;
+        let prepare = |rows| {
+            transaction
+                .prepare(&insert_sql(stream, rows))
+                .map_err(failed)
+        };
+        let (mut insert, mut insert_rest) = (prepare(TOGETHER)?, prepare(1)?);
         for batch in batches::read(source) {
             let batch = batch?;
             for (number, reason, line) in &batch.rejected {
                 rejected.line(*number, reason, line)?;
             }
-            for fields in batch.flows() {
-                id = id.checked_add(1).ok_or_else(|| ImportError::NoIds {
+            let flows: Vec<_> = batch.flows().collect();
+            id.checked_add(flows.len() as i64)
+                .ok_or_else(|| ImportError::NoIds {
                     table: stream.table.clone(),
                     id,
                 })?;
-                insert_record(&mut insert, id, &fields).map_err(failed)?;
+            let (together, rest) = flows.as_chunks::<TOGETHER>();
+            for flows in together {
+                insert_records(&mut insert, &mut id, flows).map_err(failed)?;
+            }
+            for flow in rest {
+                insert_records(&mut insert_rest, &mut id, &[*flow]).map_err(failed)?;
             }
             let rows = id - before;
             let per_second = rows as f64 / bar.elapsed().as_secs_f64();
@@ -295,26 +309,36 @@ fn table(
     Ok((false, last))
 }
 
-fn insert_sql(stream: &Stream) -> String {
+fn insert_sql(stream: &Stream, rows: usize) -> String {
     let columns: Vec<_> = COLUMNS.iter().map(|(name, _)| quoted(name)).collect();
+    let row = format!("(?{})", ", ?".repeat(COLUMNS.len()));
     format!(
-        "INSERT INTO {} (\"id\", {}) VALUES (?{})",
+        "INSERT INTO {} (\"id\", {}) VALUES {}",
         quoted(&stream.table),
         columns.join(", "),
-        ", ?".repeat(COLUMNS.len())
+        vec![row; rows].join(", ")
     )
 }
 
-fn insert_record(
+/// Inserts as many flows as the statement has rows, with the ids that follow.
+fn insert_records(
     insert: &mut Statement<'_>,
-    id: i64,
-    fields: &[Field<'_>; COLUMNS.len()],
+    id: &mut i64,
+    flows: &[[Field<'_>; COLUMNS.len()]],
 ) -> rusqlite::Result<()> {
-    insert.raw_bind_parameter(1, id)?;
-    for (at, field) in (2..).zip(fields) {
-        match *field {
-            Field::Integer(integer) => insert.raw_bind_parameter(at, integer)?,
-            Field::Text(text) => insert.raw_bind_parameter(at, text)?,
+    let mut parameter = 0;
+    let mut next = || {
+        parameter += 1;
+        parameter
+    };
+    for fields in flows {
+        *id += 1;
+        insert.raw_bind_parameter(next(), *id)?;
+        for field in fields {
+            match *field {
+                Field::Integer(integer) => insert.raw_bind_parameter(next(), integer)?,
+                Field::Text(text) => insert.raw_bind_parameter(next(), text)?,
+            }
         }
     }
     insert.raw_execute().map(|_| ())

@@ -13,6 +13,9 @@ use crate::config::Stream;
 use crate::selection::{Position, Range};
 use crate::store::{Cancel, Connection, Sink, StoreError, Version};
 
+/// Records that are found by SQL before a table's pages are read.
+const FEW: u64 = 200;
+
 /// A pooled connection, out on loan.
 pub(super) struct Lent {
     connection: Pooled,
@@ -111,16 +114,37 @@ impl Lent {
     /// Runs the scan that is set, up to its end or the range's.
     fn run(&self, stream: &Stream, query: &Query, range: &Range) -> Result<(), StoreError> {
         let error = |error| failed(stream, &error);
+        let Some(tree) = query.tree().filter(|_| range.limit.is_none()) else {
+            return self.run_sql(stream, query, range).map(|_| ());
+        };
         let mut range = *range;
-        if let (Some(tree), None) = (query.tree(), range.limit) {
-            match tree.scan(&self.connection, &range).map_err(error)? {
-                Ended::Done => return Ok(()),
-                Ended::Stopped => return Err(StoreError::Stopped),
-                Ended::GaveUp(last) => range.after = last.or(range.after),
+        // Walking down to a page costs more than SQL does, and leaving SQL more than a few records:
+        // only a slice, which begins in mid-second, is known to be large.
+        if range.after.is_none_or(|after| after.id == i64::MAX) {
+            let beginning = Range {
+                limit: Some(FEW),
+                ..range
+            };
+            if self.run_sql(stream, query, &beginning)? < FEW {
+                return Ok(());
+            }
+            range.after = scan::last();
+        }
+        match tree.scan(&self.connection, &range).map_err(error)? {
+            Ended::Done => Ok(()),
+            Ended::Stopped => Err(StoreError::Stopped),
+            Ended::GaveUp(last) => {
+                range.after = last.or(range.after);
+                self.run_sql(stream, query, &range).map(|_| ())
             }
         }
+    }
+
+    /// Runs the scan that is set, by SQL; how many records there were, if the range has a limit.
+    fn run_sql(&self, stream: &Stream, query: &Query, range: &Range) -> Result<u64, StoreError> {
+        let error = |error| failed(stream, &error);
         let mut left = range.limit;
-        for run in query.runs(&range) {
+        for run in query.runs(range) {
             let (sql, parameters) = query.scan(run, left);
             let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
             let mut rows = statement
@@ -142,7 +166,7 @@ impl Lent {
                 break;
             }
         }
-        Ok(())
+        Ok(range.limit.unwrap_or(0) - left.unwrap_or(0))
     }
 }
 

@@ -106,7 +106,15 @@ impl Query {
         let position = [stream.time.as_str(), &stream.id];
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
-        let tree = if unique && !columns.iter().any(|column| column.starts_with("CAST")) {
+        let served = |name: &str| {
+            stream
+                .schema
+                .columns
+                .iter()
+                .any(|column| column.name == name)
+        };
+        let as_kept = !columns.iter().any(|column| column.starts_with("CAST"));
+        let tree = if unique && as_kept && position.into_iter().all(served) {
             Tree::find(connection, stream, table, &names)?
         } else {
             None

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Error, Result};
 use super::INSTRUCTIONS;
 use super::query::{EMIT, EMIT_ALL};
 use super::values::Decoder;
+use crate::selection::Position;
 use crate::store::{Cancel, Sink, StoreError};
 
 /// A scan on its way.
@@ -36,6 +37,11 @@ pub(super) fn set(scan: Option<Scan>) -> Option<Scan> {
 #[inline]
 pub(super) fn record<'r>(value: impl Fn(usize) -> ValueRef<'r>) -> bool {
     SCAN.with_borrow_mut(|scan| scan.as_mut().is_some_and(|scan| scan.record(value)))
+}
+
+/// The position of the last record of the thread's scan.
+pub(super) fn last() -> Option<Position> {
+    SCAN.with_borrow(|scan| scan.as_ref().and_then(|scan| scan.decoder.last()))
 }
 
 /// Registers what SQLite calls, once for a connection.

@@ -6,6 +6,7 @@ use flows_formats::{Record, Type, Value};
 use rusqlite::types::ValueRef;
 
 use crate::config::Stream;
+use crate::selection::Position;
 use crate::store::{Sink, StoreError};
 
 /// The most columns that a record is made of without asking for memory.
@@ -18,7 +19,7 @@ pub(super) struct Decoder {
     id_at: usize,
     /// Which columns are a record's time and id, if both are served, and those of the last record.
     position_at: Option<(usize, usize)>,
-    last: (i64, i64),
+    last: Option<Position>,
     /// Texts that are not as SQLite holds them, with the column that each belongs to.
     owned: Vec<(usize, String)>,
 }
@@ -28,14 +29,18 @@ impl Decoder {
     pub(super) fn new(stream: Arc<Stream>, id_at: usize) -> Decoder {
         let served = |name: &str| stream.schema.columns.iter().position(|c| c.name == name);
         let position_at = served(&stream.time).zip(served(&stream.id));
-        let last = (i64::MIN, i64::MIN);
         Decoder {
             stream,
             id_at,
             position_at,
-            last,
+            last: None,
             owned: Vec::new(),
         }
+    }
+
+    /// The position of the last record, if time and id are served.
+    pub(super) fn last(&self) -> Option<Position> {
+        self.last
     }
 
     /// Hands one row to the sink.
@@ -94,10 +99,11 @@ impl Decoder {
             && let (Value::Integer(time), Value::Integer(id)) = (values[time], values[id])
         {
             // SQLite's order is ours to promise.
-            if (time, id) < self.last {
+            let position = Some(Position { time, id });
+            if position < self.last {
                 return Err(self.disordered());
             }
-            self.last = (time, id);
+            self.last = position;
         }
         let taken = if self.owned.is_empty() {
             sink.record(&Record { values })
