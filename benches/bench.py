@@ -426,8 +426,8 @@ def main():
         model = next((l.split(":")[1].strip() for l in cpuinfo if l.startswith("model name")), "")
     versions = [
         output([FLOWS, "--version"]),
-        output(["rustc", "--version"]).rsplit(" (", 1)[0],
-        output(["curl", "--version"]).rsplit(" (", 1)[0],
+        output(["rustc", "--version"]).split(" (")[0],
+        output(["curl", "--version"]).split(" (")[0],
         "sqlite3 " + output(["sqlite3", "--version"]).split(" ")[0],
         *(f"{name} {peer.version}" for name, peer in peers.items()),
     ]
