@@ -215,9 +215,9 @@ impl Pump {
         if document.helpers.is_empty() {
             return self.end(document);
         }
-        let helpers = std::mem::take(&mut document.helpers);
+        let mut helpers = std::mem::take(&mut document.helpers);
         let before = lease.version(&self.stream)?;
-        let helpers = self.join(lease, helpers)?;
+        helpers = self.join(lease, helpers)?;
         if lease.version(&self.stream)? != before
             && let Some(encoder) = document.encoder.fork()
         {
@@ -231,8 +231,7 @@ impl Pump {
             if document.helpers.is_empty() {
                 return self.end(document);
             }
-            let helpers = std::mem::take(&mut document.helpers);
-            return self.in_slices(lease, document, helpers);
+            helpers = std::mem::take(&mut document.helpers);
         }
         self.in_slices(lease, document, helpers)
     }
