@@ -26,9 +26,10 @@
 //! 1. [`http::server`] accepts a connection and notes the request's id.
 //! 2. Filters turn path and query into a stream, a format and a [`selection::Selection`], refuse
 //!    what they do not understand, and borrow a connection.
-//! 3. [`stream::start`] runs the scan on a thread that may block: the store pushes each record into
-//!    the encoder, whose bytes leave in chunks through a bounded channel.
-//! 4. The reply's head waits for the first chunk, so that what fails early has a status. A document
+//! 3. [`stream::at_once`] writes a document that is small and found at once on the spot.
+//! 4. For any other, [`stream::start`] runs the scan on a thread that may block: the store pushes
+//!    each record into the encoder, whose bytes leave in chunks through a bounded channel.
+//! 5. The reply's head waits for the first chunk, so that what fails early has a status. A document
 //!    that fits into it is one write; any other is a chunked body, which a failure leaves without
 //!    its end.
 

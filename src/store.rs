@@ -54,6 +54,11 @@ pub trait Connection: Send {
     /// What the database said.
     fn version(&mut self, stream: &Stream) -> Result<Version, StoreError>;
 
+    /// Whether the stream's snapshots begin without waiting for writers, and its ranges are found
+    /// without reading what is before them, so that a small one takes microseconds. Never blocks;
+    /// says no until the stream's first snapshot on this connection.
+    fn is_prompt(&mut self, stream: &Stream) -> bool;
+
     /// Whether a run of records from the middle of the stream is found without reading all before
     /// it, so that a range can be scanned in several slices at once.
     ///

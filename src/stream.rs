@@ -9,11 +9,13 @@
 //! | `stream/buffers.rs` | chunks' memory, used again |
 //! | `stream/document.rs` | records in, chunks out |
 //! | `stream/slices.rs` | one document in several slices at once |
+//! | `stream/small.rs` | a small document, on the spot |
 
 mod buffers;
 pub mod connections;
 mod document;
 mod slices;
+mod small;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -30,6 +32,7 @@ use buffers::Buffers;
 use connections::Lease;
 use document::{Document, FindHelpers};
 use slices::{Slices, queue};
+pub use small::at_once;
 
 /// A chunk leaves when it holds so many bytes. Larger costs memory per stream, smaller costs speed.
 pub const CHUNK_BYTES: usize = 512 * 1024;

@@ -59,13 +59,17 @@ enum Begun {
 
 async fn begin(
     asked: &Asked,
-    lease: Lease,
+    mut lease: Lease,
     request: &Shared,
     log: &mut Log,
 ) -> Result<Begun, Problem> {
     let encoder = (asked.format.encoder)(&asked.stream.schema, &Options::default())
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let range = asked.selection.into();
+    if let Some(whole) = stream::at_once(&mut lease, &asked.stream, &*encoder, &range) {
+        log.sent(&whole);
+        return Ok(Begun::Whole(whole.bytes));
+    }
     let mut chunks = stream::start(lease, asked.stream.clone(), encoder, range);
     let first = chunks.next().await.map_err(|error| problem(&error))?;
     if first.ends == Ends::Document {

@@ -23,19 +23,24 @@ pub(super) struct Lent {
     query: Option<Arc<Query>>,
 }
 
-/// What stays with a connection from one loan to the next: the queries of streams, by name, each
-/// with the version of the schema that it was written for: a table that is dropped and made anew may
-/// have other affinities.
+/// What stays with a connection from one loan to the next.
 #[derive(Default)]
-struct Queries(HashMap<String, (i64, Arc<Query>)>);
+struct Kept {
+    /// The queries of streams, by name, each with the version of the schema that it was written for:
+    /// a table that is dropped and made anew may have other affinities.
+    queries: HashMap<String, (i64, Arc<Query>)>,
+    /// Whether the database was seen in write-ahead-log mode. It stays in it while this connection
+    /// is open.
+    wal: bool,
+}
 
 impl Lent {
     pub(super) fn new(mut connection: Pooled) -> Lent {
-        if Pooled::extensions(&connection).get::<Queries>().is_none() {
+        if Pooled::extensions(&connection).get::<Kept>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
             // functions, preparing the first scan fails and says so.
             let _ = scan::register(&connection);
-            Pooled::extensions_mut(&mut connection).insert(Queries::default());
+            Pooled::extensions_mut(&mut connection).insert(Kept::default());
         }
         Lent {
             connection,
@@ -51,7 +56,7 @@ impl Lent {
             .prepare_cached("PRAGMA schema_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(error)?;
-        if let Some((written_for, query)) = queries(&mut self.connection).get(&stream.name)
+        if let Some((written_for, query)) = kept(&mut self.connection).queries.get(&stream.name)
             && *written_for == version
         {
             return Ok(Arc::clone(query));
@@ -68,7 +73,13 @@ impl Lent {
         })?;
         let query = Arc::new(query);
         let entry = (version, Arc::clone(&query));
-        queries(&mut self.connection).insert(stream.name.clone(), entry);
+        let mode: String = self
+            .connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))
+            .map_err(error)?;
+        let kept = kept(&mut self.connection);
+        kept.wal = mode == "wal";
+        kept.queries.insert(stream.name.clone(), entry);
         Ok(query)
     }
 
@@ -170,9 +181,14 @@ impl Lent {
     }
 }
 
-fn queries(connection: &mut Pooled) -> &mut HashMap<String, (i64, Arc<Query>)> {
-    let queries = Pooled::extensions_mut(connection).get_mut::<Queries>();
-    &mut queries.expect("put there when the connection was lent").0
+fn kept(connection: &mut Pooled) -> &mut Kept {
+    let kept = Pooled::extensions_mut(connection).get_mut();
+    kept.expect("put there when the connection was lent")
+}
+
+/// Whether a run of records from the middle is found through an index.
+fn is_sliceable(query: &Query) -> bool {
+    query.sorts() == Sorts::Nothing && query.is_unique()
 }
 
 impl Drop for Lent {
@@ -202,8 +218,17 @@ impl Connection for Lent {
     }
 
     fn sliceable(&mut self, stream: &Stream) -> Result<bool, StoreError> {
-        let query = self.query(stream)?;
-        Ok(query.sorts() == Sorts::Nothing && query.is_unique())
+        Ok(is_sliceable(&*self.query(stream)?))
+    }
+
+    fn is_prompt(&mut self, stream: &Stream) -> bool {
+        let kept = kept(&mut self.connection);
+        // Readers wait for writers in every other mode.
+        kept.wal
+            && kept
+                .queries
+                .get(&stream.name)
+                .is_some_and(|(_, query)| is_sliceable(query))
     }
 
     fn nth(

@@ -1,0 +1,102 @@
+//! A document that is small and found at once, without a thread or a channel of its own: to hand
+//! it from one thread to another would take longer than to write it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flows_formats::{Record, RecordEncoder};
+
+use super::connections::Lease;
+use super::{Chunk, Ends};
+use crate::config::Stream;
+use crate::selection::Range;
+use crate::store::{Cancel, Sink, Stop};
+
+/// The most bytes of a small document. What is written of a larger one is thrown away.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// How long a small document may take: the thread that writes it has other connections to serve.
+const MOST_TIME: Duration = Duration::from_millis(1);
+
+/// Writes the whole document on this thread, if it is small and the store is prompt; `None` if it is
+/// not, or if anything is wrong with it, which [`super::start`] will tell.
+pub fn at_once(
+    lease: &mut Lease,
+    stream: &Arc<Stream>,
+    encoder: &dyn RecordEncoder,
+    range: &Range,
+) -> Option<Chunk> {
+    if !lease.is_prompt(stream) {
+        return None;
+    }
+    let encoder = encoder.fork()?;
+    // A format that panics must not take the connection with it.
+    catch_unwind(AssertUnwindSafe(|| write(lease, stream, encoder, range))).ok()?
+}
+
+fn write(
+    lease: &mut Lease,
+    stream: &Arc<Stream>,
+    encoder: Box<dyn RecordEncoder>,
+    range: &Range,
+) -> Option<Chunk> {
+    let mut small = Small {
+        separator: encoder.separator(),
+        encoder,
+        buffer: Vec::new(),
+        records: 0,
+        replaced: 0,
+        began: Instant::now(),
+    };
+    lease.begin(stream).ok()?;
+    small.encoder.begin(&mut small.buffer).ok()?;
+    let (mut small, scanned) = lease.scan(stream, range, small, &Cancel::default());
+    scanned.ok()?;
+    small.encoder.flush(&mut small.buffer).ok()?;
+    small.encoder.end(small.records, &mut small.buffer).ok()?;
+    Some(Chunk {
+        bytes: Bytes::from(small.buffer),
+        records: small.records,
+        replaced: small.replaced,
+        ends: Ends::Document,
+    })
+}
+
+/// A small document being written.
+struct Small {
+    encoder: Box<dyn RecordEncoder>,
+    separator: &'static [u8],
+    buffer: Vec<u8>,
+    records: u64,
+    replaced: u64,
+    began: Instant,
+}
+
+impl Sink for Small {
+    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
+        if self.records > 0 {
+            self.buffer.extend_from_slice(self.separator);
+        }
+        self.encoder
+            .record(record, &mut self.buffer)
+            .map_err(|_| Stop)?;
+        self.records += 1;
+        if self.buffer.len() > MOST_BYTES {
+            return Err(Stop);
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        if self.began.elapsed() > MOST_TIME {
+            return Err(Stop);
+        }
+        Ok(())
+    }
+
+    fn replaced(&mut self) {
+        self.replaced += 1;
+    }
+}
