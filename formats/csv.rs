@@ -1,11 +1,13 @@
 //! `csv`: comma-separated values, quoted as RFC 4180 says, lines ended by `\n`.
 //!
-//! The header line comes always, also when no record follows. A null is an empty field, an empty
+//! The header line comes also when no record follows, unless the client asks for none. A null is an empty field, an empty
 //! text is `""`. Blobs are base64; a real is `NaN`, `Infinity` or `-Infinity` where it is no number.
 //! In a table of one column a null is `""` too: an empty line would be no record to a reader.
 
-use flows_formats::writer::{Writer, less_than};
-use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};
+use flows_formats::writer::{Writer, equal_to, less_than};
+use flows_formats::{
+    Allowed, BOOLEAN, Error, Format, FormatOption, Record, RecordEncoder, Value, text,
+};
 
 inventory::submit! {
     Format {
@@ -13,29 +15,51 @@ inventory::submit! {
         media_types: &["text/csv"],
         extension: "csv",
         summary: "Comma-separated values with a header line (RFC 4180, lines ended by \\n)",
-        encoder: |schema, _| {
-            let names = schema.columns.iter().map(|column| column.name.clone()).collect();
-            Ok(Box::new(Csv { names }))
+        compressed: false,
+        options: &[
+            FormatOption {
+                name: "delimiter",
+                allowed: Allowed::OneOf(&[",", ";", "|", "\t"]),
+                default: ",",
+                summary: "What stands between two fields",
+            },
+            FormatOption {
+                name: "header",
+                allowed: BOOLEAN,
+                default: "true",
+                summary: "Whether the columns' names come first, in a line",
+            },
+        ],
+        encoder: |schema, options| {
+            let names = schema.columns.iter().map(|column| column.name.clone());
+            Ok(Box::new(Csv {
+                header: (options.get("header") == "true").then(|| names.collect()),
+                delimiter: options.get("delimiter").as_bytes()[0],
+            }))
         },
     }
 }
 
 #[derive(Clone)]
 struct Csv {
-    names: Vec<String>,
+    header: Option<Vec<String>>,
+    delimiter: u8,
 }
 
 impl RecordEncoder for Csv {
     fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        for (i, name) in self.names.iter().enumerate() {
+        let Some(names) = &self.header else {
+            return Ok(());
+        };
+        for (i, name) in names.iter().enumerate() {
             if i > 0 {
-                out.push(b',');
+                out.push(self.delimiter);
             }
             // At the very beginning a reader would take this for the encoding's mark, and drop it.
             if name.starts_with('\u{FEFF}') {
                 quoted(name, out);
             } else {
-                field(name, out);
+                field(name, self.delimiter, out);
             }
         }
         out.push(b'\n');
@@ -43,18 +67,20 @@ impl RecordEncoder for Csv {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let delimiter = self.delimiter;
         let mut writer = Writer::new(std::mem::take(out));
         for (i, value) in record.values.iter().enumerate() {
             if i > 0 {
-                writer.byte(b',');
+                writer.byte(delimiter);
             }
             match *value {
                 Value::Integer(integer) => writer.integer(integer),
                 Value::Text(text) => {
-                    // What may need quotes is below the minus sign, as is not much else.
-                    let suspect = |eight| less_than(eight, b'-');
+                    // What may need quotes is below the minus sign, as is not much else, or is the
+                    // delimiter.
+                    let suspect = |eight| less_than(eight, b'-') | equal_to(eight, delimiter);
                     if text.is_empty() || !writer.text(text, suspect) {
-                        writer.with(|out| field(text, out));
+                        writer.with(|out| field(text, delimiter, out));
                     }
                 }
                 Value::Null if record.values.len() > 1 => {}
@@ -73,18 +99,15 @@ impl RecordEncoder for Csv {
 
 fn write_rare(value: &Value<'_>, out: &mut Vec<u8>) {
     match *value {
-        Value::Real(real) if real.is_finite() => text::real(real, out),
-        Value::Real(real) if real.is_nan() => out.extend_from_slice(b"NaN"),
-        Value::Real(real) if real > 0.0 => out.extend_from_slice(b"Infinity"),
-        Value::Real(_) => out.extend_from_slice(b"-Infinity"),
+        Value::Real(real) => text::any_real(real, out),
         Value::Blob(bytes) if !bytes.is_empty() => text::base64(bytes, out),
         _ => out.extend_from_slice(b"\"\""),
     }
 }
 
 /// A text, in quotes where it is empty or has a character that would end the field.
-fn field(text: &str, out: &mut Vec<u8>) {
-    let special = |byte: &u8| matches!(byte, b',' | b'"' | b'\n' | b'\r');
+fn field(text: &str, delimiter: u8, out: &mut Vec<u8>) {
+    let special = |byte: &u8| matches!(byte, b'"' | b'\n' | b'\r') || *byte == delimiter;
     if text.is_empty() || text.as_bytes().iter().any(special) {
         quoted(text, out);
     } else {

@@ -5,9 +5,13 @@
 //! | `lib.rs` | [`Format`] and [`RecordEncoder`]: what a new format supplies |
 //! | `record.rs` | [`Schema`], [`Column`], [`Value`], [`Record`]: what an encoder is given |
 //! | `registry.rs` | [`Registry`]: all formats, by name |
-//! | `text.rs` | integers, reals and blobs as text, the same in every text format |
+//! | `options.rs` | [`FormatOption`], [`Options`]: what a client may ask of a format |
+//! | `dialects.rs` | a stream's columns as JSON Schema, as BigQuery's fields |
+//! | `text.rs` | integers, reals, blobs and names as text, the same in every text format |
 //! | `writer.rs` | the hot path of text formats: literals, integers, short texts |
-//! | `json.rs` `xml.rs` `csv.rs` | one format each |
+//! | `object.rs` | a record as a JSON object: `json` and `ndjson` |
+//! | `columns.rs` | records gathered into Arrow's columns: `arrow` and `parquet` |
+//! | `arrow.rs` `avro.rs` `csv.rs` `json.rs` `ndjson.rs` `parquet.rs` `tsv.rs` `xml.rs` | one format each |
 //!
 //! A format is one file: it implements [`RecordEncoder`] and submits a [`Format`] through
 //! `inventory`; `lib.rs` names the file in one `mod` line. A format knows nothing of HTTP or SQL.
@@ -34,14 +38,24 @@
 // A format's file reads the same in here, in the README and in a crate of one's own.
 extern crate self as flows_formats;
 
+mod arrow;
+pub mod avro;
+mod columns;
 mod csv;
+pub mod dialects;
 mod json;
+mod ndjson;
+mod object;
+mod options;
+mod parquet;
 mod record;
 mod registry;
 pub mod text;
+mod tsv;
 pub mod writer;
 mod xml;
 
+pub use options::{Allowed, BOOLEAN, FormatOption, Options};
 pub use record::{Column, Record, Schema, Type, Value};
 pub use registry::{Registry, RegistryError};
 
@@ -59,6 +73,10 @@ pub struct Format {
     pub extension: &'static str,
     /// One line that says what it is.
     pub summary: &'static str,
+    /// Whether documents are compressed already, so that compressing them again gains nothing.
+    pub compressed: bool,
+    /// What a client may ask beyond the name, by query parameters `NAME.OPTION`.
+    pub options: &'static [FormatOption],
     /// Makes the encoder of one document.
     ///
     /// # Errors
@@ -69,11 +87,6 @@ pub struct Format {
 /// An encoder, or why the format cannot express the schema.
 pub type NewEncoder = Result<Box<dyn RecordEncoder>, Error>;
 
-/// What a client asks of a format beyond its name. No format has an option yet.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Options {}
-
 inventory::collect!(Format);
 
 impl Format {
@@ -82,7 +95,7 @@ impl Format {
     /// # Errors
     /// Those of the encoder.
     pub fn document(&self, schema: &Schema, records: &[Record<'_>]) -> Result<Vec<u8>, Error> {
-        let mut encoder = (self.encoder)(schema, &Options::default())?;
+        let mut encoder = (self.encoder)(schema, &Options::new(self.options))?;
         let separator = encoder.separator();
         let mut out = Vec::new();
         encoder.begin(&mut out)?;
@@ -100,7 +113,8 @@ impl Format {
 
 /// Writes the records of one document, one after another, appending to `out`.
 ///
-/// A document is `begin`, the records with `separator` between them, `flush`, and `end`. When the
+/// A document is `begin`, the records with `separator` between them, `flush`, and `end`; `flush` may
+/// come between records, too. When the
 /// document is written in several slices at once, each slice has its own encoder, made by `fork`;
 /// the first slice's calls `begin`, every slice's calls `flush`, the last one's calls `end`.
 ///
@@ -125,7 +139,8 @@ pub trait RecordEncoder: Send {
         b""
     }
 
-    /// Ends a slice: writes the records kept so far, if any.
+    /// Writes the records kept so far, if any: at the end of a slice, and now and then when records
+    /// come slowly. A format that nobody can read before its end may wait until then.
     ///
     /// # Errors
     /// When the format cannot write what it kept.

@@ -19,6 +19,8 @@ inventory::submit! {
         media_types: &["application/xml", "text/xml"],
         extension: "xml",
         summary: "One XML 1.0 document, one <record> element to a line",
+        compressed: false,
+        options: &[],
         encoder: |schema, _| {
             let elements = schema.columns.iter().map(|column| Element::new(&column.name)).collect();
             let (open, close) = (Literal::new("<record>"), Literal::new("</record>\n"));
@@ -130,29 +132,13 @@ fn allowed(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A column's name as an XML name, by the rule of SQL/XML (ISO/IEC 9075-14): each character that
-/// may not stand where it stands becomes `_xHHHH_`, its code point in hexadecimal; so does the
-/// underscore of a literal `_x`, and the first letter of a name that begins with `xml`.
+/// A column's name as an XML name; the first letter of one that begins with `xml` is escaped, too.
 fn element_name(column: &str) -> String {
     let begins_with_xml = column
         .get(..3)
         .is_some_and(|prefix| prefix.eq_ignore_ascii_case("xml"));
-    let mut name = String::with_capacity(column.len());
-    for (at, c) in column.char_indices() {
-        let allowed = if at == 0 {
-            starts_name(c) && !begins_with_xml
-        } else {
-            continues_name(c)
-        };
-        if allowed && !column[at..].starts_with("_x") {
-            name.push(c);
-        } else {
-            // Code points above FFFF take six digits.
-            let width = if u32::from(c) > 0xFFFF { 6 } else { 4 };
-            name.push_str(&format!("_x{:0width$X}_", u32::from(c)));
-        }
-    }
-    name
+    let starts = |c| starts_name(c) && !begins_with_xml;
+    text::escaped_name(column, starts, continues_name)
 }
 
 /// XML 1.0, fifth edition, production 4, `NameStartChar`, without the colon, which belongs to

@@ -6,11 +6,12 @@
 mod layers;
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flows_formats::{Column, Schema, Type};
+use flows_formats::{Column, Registry, Schema, Type};
 use serde::Deserialize;
 
 use crate::selection::PARAMETERS;
@@ -22,6 +23,9 @@ pub const DEFAULTS: &str = include_str!("../config/flows.toml");
 /// Where the configuration is looked for when no file is named, from the working directory.
 pub const DEFAULT_FILE: &str = "config/flows.toml";
 
+/// The format of streams whose configuration names none.
+const DEFAULT_FORMAT: &str = "json";
+
 /// What an address to listen on looks like.
 pub const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:5000 or [::1]:5000";
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub server: Server,
     /// `[database]`
     pub database: Database,
+    /// `[compression]`
+    pub compression: Compression,
     /// `[[streams]]`, at least one, with distinct names.
     pub streams: Vec<Arc<Stream>>,
 }
@@ -64,6 +70,15 @@ pub struct Database {
     pub mmap_mib: u32,
 }
 
+/// How replies are compressed for clients that accept it.
+#[derive(Clone, Copy, Debug)]
+pub struct Compression {
+    /// `compression.zstd_level`: from -7, which is fastest, to 19, which is smallest.
+    pub zstd_level: i32,
+    /// `compression.gzip_level`: from 1, which is fastest, to 9, which is smallest.
+    pub gzip_level: u32,
+}
+
 /// One stream: a table, and what of it is served.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -75,6 +90,8 @@ pub struct Stream {
     pub time: String,
     /// The column that holds a record's id.
     pub id: String,
+    /// The name of the format when the client asks for none.
+    pub default_format: String,
     /// The columns to send, in order.
     pub schema: Schema,
 }
@@ -130,6 +147,7 @@ pub enum ConfigError {
 struct Written {
     server: WrittenServer,
     database: WrittenDatabase,
+    compression: WrittenCompression,
     streams: Vec<WrittenStream>,
 }
 
@@ -151,11 +169,19 @@ struct WrittenDatabase {
 }
 
 #[derive(Deserialize)]
+struct WrittenCompression {
+    zstd_level: i64,
+    gzip_level: i64,
+}
+
+#[derive(Deserialize)]
 struct WrittenStream {
     name: String,
     table: String,
     time: String,
     id: String,
+    #[serde(default)]
+    default_format: Option<String>,
     columns: Vec<WrittenColumn>,
 }
 
@@ -173,10 +199,13 @@ impl Config {
     ///
     /// # Errors
     /// The first key that is unknown, of the wrong type or impossible.
-    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    pub fn load(file: Option<&Path>, formats: &Registry) -> Result<Config, ConfigError> {
         let layers = Layers::read(file)?;
         let written: Written = layers.merged()?;
-        let check = Check { layers: &layers };
+        let check = Check {
+            layers: &layers,
+            formats,
+        };
         let server = Server {
             listen: check.address("server.listen", &written.server.listen)?,
             head: check.seconds("server.head_seconds", written.server.head_seconds, 1)?,
@@ -200,10 +229,24 @@ impl Config {
             cache_kib: kib,
             mmap_mib: mib,
         };
+        let compression = Compression {
+            zstd_level: check.level(
+                "compression.zstd_level",
+                written.compression.zstd_level,
+                -7..=19,
+            )?,
+            gzip_level: check.number(
+                "compression.gzip_level",
+                written.compression.gzip_level,
+                1,
+                9,
+            )?,
+        };
         let streams = check.streams(written.streams)?;
         Ok(Config {
             server,
             database,
+            compression,
             streams,
         })
     }
@@ -232,6 +275,7 @@ pub fn plain(path: PathBuf) -> PathBuf {
 /// Checks values and says where a wrong one stands.
 struct Check<'a> {
     layers: &'a Layers,
+    formats: &'a Registry,
 }
 
 impl Check<'_> {
@@ -253,6 +297,19 @@ impl Check<'_> {
         u32::try_from(value)
             .ok()
             .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| self.value(key, value.to_string(), format!("{least} to {most}")))
+    }
+
+    fn level(
+        &self,
+        key: &str,
+        value: i64,
+        levels: RangeInclusive<i32>,
+    ) -> Result<i32, ConfigError> {
+        let (least, most) = (levels.start(), levels.end());
+        i32::try_from(value)
+            .ok()
+            .filter(|value| levels.contains(value))
             .ok_or_else(|| self.value(key, value.to_string(), format!("{least} to {most}")))
     }
 
@@ -297,6 +354,7 @@ impl Check<'_> {
             table,
             time,
             id,
+            default_format,
             columns,
         } = written;
         let at = |field: &str| format!("{key}.{field}");
@@ -314,6 +372,13 @@ impl Check<'_> {
         if time == id {
             let found = format!("{id:?}, which is the time column");
             return Err(self.value(&at("id"), found, "another column"));
+        }
+        let default_format = default_format.unwrap_or_else(|| DEFAULT_FORMAT.to_owned());
+        if self.formats.get(&default_format).is_none() {
+            let names: Vec<_> = self.formats.iter().map(|format| format.name).collect();
+            let allowed = format!("one of {}", names.join(", "));
+            let found = format!("{default_format:?}");
+            return Err(self.value(&at("default_format"), found, allowed));
         }
         if columns.is_empty() {
             return Err(self.value(&at("columns"), "empty", "at least one column"));
@@ -343,6 +408,7 @@ impl Check<'_> {
             table,
             time,
             id,
+            default_format,
             schema,
         })
     }

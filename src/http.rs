@@ -6,13 +6,17 @@
 //! | `http/request.rs` | who asks: request id, HTTP version; refuses methods and bodies |
 //! | `http/target.rs` | path → stream and extension |
 //! | `http/parameters.rs` | query string → selection and format |
+//! | `http/negotiation.rs` | `Accept`, `Accept-Encoding` (RFC 9110) → format, coding |
 //! | `http/connection.rs` | borrows a pooled connection |
+//! | `http/catalogue.rs` | what there is: streams, and their columns in several dialects |
 //! | `http/reply.rs` | head and body of a stream |
 //! | `http/body.rs` | the body, and the log line when it ends |
 //! | `http/problem.rs` | errors as `application/problem+json` (RFC 9457) |
 
 mod body;
+mod catalogue;
 mod connection;
+mod negotiation;
 mod parameters;
 mod problem;
 mod reply;
@@ -28,8 +32,11 @@ use flows_formats::Registry;
 use warp::Filter;
 use warp::reply::Response;
 
+use problem::{Problem, shortened};
+
 use crate::config::{Config, Stream};
 use crate::store::Store;
+use crate::stream::Coding;
 use crate::stream::connections::Connections;
 
 /// What every request needs: the streams, the formats and the connections.
@@ -38,6 +45,8 @@ pub struct App {
     formats: Registry,
     connections: Connections,
     wait: Duration,
+    /// The codings of replies, best first.
+    codings: [Coding; 3],
 }
 
 impl App {
@@ -48,7 +57,20 @@ impl App {
             formats,
             connections: Connections::new(store),
             wait: config.database.wait,
+            codings: Coding::all(&config.compression),
         }
+    }
+}
+
+impl App {
+    /// The stream of that name; 404 when there is none.
+    fn stream(&self, name: &str) -> Result<&Arc<Stream>, Problem> {
+        let found = self.streams.iter().find(|stream| stream.name == name);
+        found.ok_or_else(|| {
+            let detail = format!("there is no stream called {:?}", shortened(name));
+            let names = self.streams.iter().map(|stream| stream.name.as_str());
+            Problem::not_found(detail).allowing(name, names)
+        })
     }
 }
 
@@ -60,10 +82,12 @@ fn routes(
         .and(request::get_or_head())
         .and(request::no_body())
         .and(request::query())
+        .and(warp::ext::get::<request::Shared>())
         .and_then(parameters::asked)
         .and(connection::borrowed(app))
-        .and(warp::ext::get::<Arc<request::Request>>())
         .then(reply::stream)
+        .or(catalogue::catalogue(app))
+        .unify()
         .recover(problem::recover)
         .unify()
 }

@@ -18,6 +18,7 @@
 //! | [`import`] | loads LANL's lines into a table |
 //! | [`generate`] | makes lines of the same shape |
 //! | [`flow`] | LANL's nine columns, as one line |
+//! | [`listing`] | the registry of formats, in print |
 //! | [`suggest`] | "did you mean …?" |
 //! | [`flows_formats`] | (package `formats/`) what a format is, and one file per format |
 //!
@@ -40,6 +41,7 @@ pub mod flow;
 pub mod generate;
 pub mod http;
 pub mod import;
+pub mod listing;
 pub mod selection;
 pub mod store;
 pub mod stream;

@@ -15,6 +15,7 @@ use flows::config::{ADDRESS, Config, DEFAULT_FILE, Stream, plain};
 use flows::generate::Lines;
 use flows::http::{App, server};
 use flows::import::{ImportError, Imported, Interrupt, Source, import};
+use flows::listing;
 use flows::store::sqlite::Sqlite;
 use flows::store::sqlite::check::{Finding, check};
 use flows_formats::Registry;
@@ -80,8 +81,14 @@ enum Command {
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000", value_parser = address)]
         listen: SocketAddr,
     },
-    /// List the formats that clients can name
-    Formats,
+    /// List the formats that clients can name, or tell all about one
+    Formats {
+        /// Tell all about this one, its options too
+        name: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what every stream will serve, or what is wrong and how to mend it
     Check {
         #[command(flatten)]
@@ -106,7 +113,7 @@ impl Configured {
             .config
             .as_deref()
             .or_else(|| default.exists().then_some(default));
-        let mut config = Config::load(file).context(Usage)?;
+        let mut config = Config::load(file, &Registry::load()?).context(Usage)?;
         if let Some(path) = self.database {
             config.database.path = plain(path);
         }
@@ -178,7 +185,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Demo { rows, listen } => demo(rows, listen),
-        Command::Formats => formats(),
+        Command::Formats { name, json } => formats(name.as_deref(), json),
         Command::Check { configured } => report(&configured.load()?),
     }
 }
@@ -214,26 +221,6 @@ fn streams(config: &Config) -> impl Iterator<Item = &Stream> {
     config.streams.iter().map(Arc::as_ref)
 }
 
-/// Lists the registry.
-fn formats() -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "{:8} {:34} {:10} SUMMARY",
-        "NAME", "MEDIA TYPES", "EXTENSION"
-    )?;
-    for format in Registry::load()?.iter() {
-        let media_types = format.media_types.join(", ");
-        let extension = format!(".{}", format.extension);
-        writeln!(
-            out,
-            "{:8} {media_types:34} {extension:10} {}",
-            format.name, format.summary
-        )?;
-    }
-    Ok(())
-}
-
 /// Checks, then serves until a signal.
 fn serve_checked(config: &Config) -> anyhow::Result<()> {
     log_to_stderr();
@@ -257,6 +244,12 @@ fn serve_checked(config: &Config) -> anyhow::Result<()> {
     serve(config, |address| {
         writeln!(io::stdout(), "listening on http://{address}")
     })
+}
+
+fn formats(name: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let listed = listing::formats(&Registry::load()?, name, json).context(Usage)?;
+    io::stdout().write_all(listed.as_bytes())?;
+    Ok(())
 }
 
 fn log_to_stderr() {
@@ -325,7 +318,7 @@ impl Signals {
 
 fn demo(rows: u64, listen: SocketAddr) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("flows-demo-").tempdir()?;
-    let mut config = Config::load(None).context(Usage)?;
+    let mut config = Config::load(None, &Registry::load()?).context(Usage)?;
     config.database.path = folder.path().join("demo.db");
     config.server.listen = listen;
     config.server.shutdown = Duration::ZERO;

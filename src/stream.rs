@@ -8,10 +8,12 @@
 //! | `stream/connections.rs` | who gets a connection: requests in turn, helpers while cores are idle |
 //! | `stream/buffers.rs` | chunks' memory, used again |
 //! | `stream/document.rs` | records in, chunks out |
+//! | `stream/coding.rs` | chunks compressed by zstd or gzip |
 //! | `stream/slices.rs` | one document in several slices at once |
 //! | `stream/small.rs` | a small document, on the spot |
 
 mod buffers;
+mod coding;
 pub mod connections;
 mod document;
 mod slices;
@@ -22,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use flate2::Crc;
 use flows_formats::RecordEncoder;
 use tokio::sync::mpsc;
 
@@ -29,6 +32,8 @@ use crate::config::Stream;
 use crate::selection::Range;
 use crate::store::{Cancel, Stop, StoreError};
 use buffers::Buffers;
+pub use coding::Coding;
+use coding::Trailer;
 use connections::Lease;
 use document::{Document, FindHelpers};
 use slices::{Slices, queue};
@@ -48,8 +53,10 @@ const WAITING_SLICES: usize = 3;
 /// A part of the document.
 #[derive(Debug)]
 pub struct Chunk {
-    /// The next bytes of the document. May be empty at an end.
+    /// The next bytes of the document, coded. May be empty at an end.
     pub bytes: Bytes,
+    /// What gzip needs to know of the bytes before they were coded.
+    crc: Crc,
     /// How many records end in this chunk.
     pub records: u64,
     /// How many texts in them were not UTF-8.
@@ -84,12 +91,27 @@ pub enum StreamError {
         /// What the format said.
         source: flows_formats::Error,
     },
+    /// The document cannot be compressed: there is no memory for it.
+    #[error("cannot compress by {coding}: {reason}")]
+    Coding {
+        /// The coding's name.
+        coding: &'static str,
+        /// What the compressor said.
+        reason: String,
+    },
     /// A defect of ours.
     #[error("the stream ended without its end; this is a defect of the server, please report it")]
     Defect,
 }
 
 impl StreamError {
+    fn coding(coding: Coding, error: &std::io::Error) -> StreamError {
+        StreamError::Coding {
+            coding: coding.name(),
+            reason: error.to_string(),
+        }
+    }
+
     fn format(stream: &Stream, source: flows_formats::Error) -> StreamError {
         StreamError::Format {
             stream: stream.name.clone(),
@@ -106,6 +128,7 @@ type Slice = mpsc::Receiver<Result<Chunk, StreamError>>;
 pub struct Chunks {
     slices: mpsc::Receiver<Slice>,
     slice: Option<Slice>,
+    trailer: Trailer,
     cancel: Cancel,
 }
 
@@ -124,15 +147,15 @@ impl Chunks {
             self.slice = ready!(self.slices.poll_recv(context));
         }
         // Whoever writes a slice says how it ended, unless it panicked.
-        let chunk = match &mut self.slice {
+        let mut chunk = match &mut self.slice {
             Some(slice) => ready!(slice.poll_recv(context)),
             None => None,
         };
-        if let Some(Ok(Chunk {
-            ends: Ends::Slice, ..
-        })) = chunk
-        {
-            self.slice = None;
+        if let Some(Ok(chunk)) = &mut chunk {
+            self.trailer.follow(chunk);
+            if chunk.ends == Ends::Slice {
+                self.slice = None;
+            }
         }
         Poll::Ready(chunk.unwrap_or(Err(StreamError::Defect)))
     }
@@ -151,12 +174,14 @@ pub fn start(
     stream: Arc<Stream>,
     encoder: Box<dyn RecordEncoder>,
     range: Range,
+    coding: Coding,
 ) -> Chunks {
     let (slices, receiver) = mpsc::channel(WAITING_SLICES);
     let cancel = Cancel::default();
     let chunks = Chunks {
         slices: receiver,
         slice: None,
+        trailer: Trailer::new(coding),
         cancel: cancel.clone(),
     };
     tokio::task::spawn_blocking(move || {
@@ -166,6 +191,7 @@ pub fn start(
         let pump = Pump {
             stream,
             range,
+            coding,
             cancel,
             buffers: Buffers::default(),
             slices,
@@ -187,6 +213,7 @@ pub fn start(
 struct Pump {
     stream: Arc<Stream>,
     range: Range,
+    coding: Coding,
     cancel: Cancel,
     buffers: Buffers,
     slices: mpsc::Sender<Slice>,
@@ -211,10 +238,7 @@ impl Pump {
                 Vec::new()
             }
         });
-        let mut document = self.begin(
-            lease,
-            Document::new(encoder, self.sender.clone(), &self.buffers, find),
-        )?;
+        let mut document = self.begin(lease, self.document(encoder, find))?;
         if document.helpers.is_empty() {
             return self.end(document);
         }
@@ -227,16 +251,23 @@ impl Pump {
             // Someone has written since the document began. Nothing of it is sent, so that it can
             // begin again in the snapshot that the helpers share.
             let find: FindHelpers = Box::new(move || helpers);
-            document = self.begin(
-                lease,
-                Document::new(encoder, self.sender.clone(), &self.buffers, find),
-            )?;
+            document = self.begin(lease, self.document(encoder, find))?;
             if document.helpers.is_empty() {
                 return self.end(document);
             }
             helpers = std::mem::take(&mut document.helpers);
         }
         self.in_slices(lease, document, helpers)
+    }
+
+    fn document(&self, encoder: Box<dyn RecordEncoder>, find: FindHelpers) -> Document {
+        Document::new(
+            encoder,
+            self.sender.clone(),
+            self.coding,
+            &self.buffers,
+            find,
+        )
     }
 
     /// Writes the beginning of the document, and all of it unless it finds helpers.
@@ -277,6 +308,7 @@ impl Pump {
             stream: &self.stream,
             cancel: &self.cancel,
             buffers: &self.buffers,
+            coding: self.coding,
             queue: &self.slices,
             left: Mutex::new(Some(Range {
                 after: lease.nth(&self.stream, &self.range, written)?,

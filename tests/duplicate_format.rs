@@ -8,6 +8,8 @@ inventory::submit! {
         media_types: &["text/x-other"],
         extension: "other",
         summary: "Another format that calls itself csv",
+        compressed: false,
+        options: &[],
         encoder: |_, _| Err(flows_formats::Error::new("csv", "never used")),
     }
 }

@@ -24,6 +24,8 @@ inventory::submit! {
         media_types: &["text/x-panicking"],
         extension: "panicking",
         summary: "Panics late",
+        compressed: false,
+        options: &[],
         encoder: |_, _| Ok(Box::new(Panicking(LATE))),
     }
 }
@@ -34,6 +36,8 @@ inventory::submit! {
         media_types: &["text/x-panicking-early"],
         extension: "early",
         summary: "Panics at once",
+        compressed: false,
+        options: &[],
         encoder: |_, _| Ok(Box::new(Panicking(1))),
     }
 }
@@ -60,7 +64,7 @@ fn get(address: SocketAddr, path: &str) -> String {
 }
 
 fn serve(folder: &Path, sorted: bool) -> SocketAddr {
-    let mut config = Config::load(None).unwrap();
+    let mut config = Config::load(None, &Registry::load().unwrap()).unwrap();
     config.database.path = folder.join("test.db");
     let source = Source::new("lines", folder.join("rejected"), Lines::new(50_000, 0)).unwrap();
     let stream = config.stream("flows").unwrap();

@@ -189,15 +189,17 @@ fn verify(
     }
 }
 
-/// Refuses an element of a list that lacks a key. What is true or false may be left out: false.
+/// The keys of a list's element that may be left out: their defaults are not those of the element.
+const OPTIONAL: [&str; 2] = ["default_format", "nullable"];
+
+/// Refuses an element of a list that lacks a key.
 fn complete(value: &Value, default: &Value, path: &str, origin: &str) -> Result<(), ConfigError> {
     let ValueKind::Table(defaults) = &default.kind else {
         return Ok(());
     };
-    let optional = |default: &Value| matches!(default.kind, ValueKind::Boolean(_));
     let missing = defaults
         .iter()
-        .find(|(key, default)| !optional(default) && child(value, key).is_none());
+        .find(|(key, _)| !OPTIONAL.contains(&key.as_str()) && child(value, key).is_none());
     match missing {
         Some((key, default)) => Err(ConfigError::Value {
             key: format!("{path}.{key}"),

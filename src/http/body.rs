@@ -73,6 +73,7 @@ pub(super) struct Log {
     request: Shared,
     stream: String,
     format: &'static str,
+    coding: &'static str,
     window: String,
     records: u64,
     replaced: u64,
@@ -82,7 +83,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(request: Shared, asked: &Asked) -> Log {
+    pub(super) fn new(asked: &Asked) -> Log {
         let bound = |bound: Option<i64>| bound.map_or(String::new(), |time| time.to_string());
         let selection = &asked.selection;
         let (after, before) = (
@@ -93,9 +94,10 @@ impl Log {
             .limit
             .map_or(String::new(), |limit| format!(" limit {limit}"));
         Log {
-            request,
+            request: Shared::clone(&asked.request),
             stream: asked.stream.name.clone(),
             format: asked.format.name,
+            coding: asked.coding.name(),
             window: format!("({after}..{before}]{limit}"),
             records: 0,
             replaced: 0,
@@ -132,6 +134,7 @@ impl Drop for Log {
             id = self.request.id,
             stream = self.stream,
             format = self.format,
+            coding = self.coding,
             window = self.window,
             records = self.records,
             bytes = self.bytes,

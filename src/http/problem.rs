@@ -106,6 +106,15 @@ impl Problem {
         self
     }
 
+    /// Lists what would do.
+    pub(super) fn listing(
+        mut self,
+        allowed: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Problem {
+        self.0.allowed = Some(allowed.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// What would do, in words.
     pub(super) fn allowing_only(mut self, allowed: &str) -> Problem {
         self.0.allowed = Some(vec![allowed.to_owned()]);
@@ -142,7 +151,7 @@ pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible
     let problem = match rejection.find::<Problem>() {
         Some(problem) => problem.clone(),
         None if rejection.is_not_found() => {
-            Problem::not_found("there is nothing at this path; streams are at /api/v1/stream/NAME")
+            Problem::not_found("there is nothing at this path; /api/v1/streams lists what there is")
         }
         None => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{rejection:?}")),
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use warp::http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use warp::http::{HeaderMap, Method, Version};
+use warp::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use warp::http::{HeaderMap, HeaderName, Method, Version};
 use warp::{Filter, Rejection};
 
 use super::problem::Problem;
@@ -23,6 +23,10 @@ pub(super) struct Request {
     /// Whether the client takes a body without a length: HTTP/1.1 does, HTTP/1.0 could not tell a
     /// broken one from a whole one.
     pub(super) takes_chunks: bool,
+    /// What it would like to get: `Accept`, if it has one.
+    pub(super) accept: Option<String>,
+    /// How it would like to get it: `Accept-Encoding`, if it has one.
+    pub(super) accept_encoding: Option<String>,
     /// When its head had been read.
     pub(super) started: Instant,
     /// Whether the server breaks what is still running, for it stops.
@@ -36,11 +40,20 @@ impl Request {
             id: id(request.headers()),
             uri: request.uri().to_string(),
             head: request.method() == Method::HEAD,
+            accept: list(request.headers(), &ACCEPT),
+            accept_encoding: list(request.headers(), &ACCEPT_ENCODING),
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
             breaking,
         }
     }
+}
+
+/// A header that holds a list: all its lines are one (RFC 9110 section 5.3).
+fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines = headers.get_all(name).iter();
+    let lines: Vec<_> = lines.filter_map(|line| line.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(","))
 }
 
 /// The client's request id, if it can stand in a header and in a log, else a random one.

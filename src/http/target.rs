@@ -41,11 +41,7 @@ fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
         Some((name, extension)) => (name, Some(extension)),
         None => (path, None),
     };
-    let Some(stream) = app.streams.iter().find(|stream| stream.name == name) else {
-        let detail = format!("there is no stream called {:?}", shortened(name));
-        let names = app.streams.iter().map(|stream| stream.name.as_str());
-        return Err(Problem::not_found(detail).allowing(name, names));
-    };
+    let stream = app.stream(name)?;
     let extension = match extension {
         None => None,
         Some(extension) => Some(app.formats.by_extension(extension).ok_or_else(|| {

@@ -27,6 +27,17 @@ impl Buffers {
         free.unwrap_or_else(|| Vec::with_capacity(ROOM))
     }
 
+    /// Gives back a buffer that was not sent.
+    pub(super) fn give_back(&self, mut buffer: Vec<u8>) {
+        if (CHUNK_BYTES..=2 * CHUNK_BYTES).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(buffer);
+        }
+    }
+
     /// Sends a buffer's bytes. A buffer that is much smaller or larger than a chunk does not come
     /// back.
     pub(super) fn send(&self, buffer: Vec<u8>) -> Bytes {
@@ -49,12 +60,6 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.clear();
-        self.home
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(buffer);
+        self.home.give_back(std::mem::take(&mut self.buffer));
     }
 }

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use flate2::Crc;
 use flows_formats::{Record, RecordEncoder};
 use tokio::sync::mpsc;
 
 use super::buffers::Buffers;
+use super::coding::Coder;
 use super::connections::Lease;
-use super::{CHUNK_BYTES, Chunk, Ends, StreamError};
+use super::{CHUNK_BYTES, Chunk, Coding, Ends, StreamError};
 use crate::config::Stream;
 use crate::store::{Sink, Stop, StoreError};
 
@@ -29,6 +31,11 @@ pub(super) struct Document {
     separator: &'static [u8],
     pub(super) buffer: Vec<u8>,
     buffers: Buffers,
+    coding: Coding,
+    /// Made with the first chunk.
+    coder: Option<Coder>,
+    /// Whether slices stand before what it codes.
+    behind: bool,
     sender: Sender,
     /// The records written so far.
     pub(super) records: u64,
@@ -43,7 +50,13 @@ pub(super) struct Document {
     find_helpers: Option<FindHelpers>,
     /// The helpers that were found. The document then stops with its first chunk full and unsent.
     pub(super) helpers: Vec<Lease>,
-    failure: Option<flows_formats::Error>,
+    failure: Option<Failure>,
+}
+
+/// Why a document cannot go on, besides what the store says.
+enum Failure {
+    Format(flows_formats::Error),
+    Coding(std::io::Error),
 }
 
 impl Document {
@@ -51,12 +64,13 @@ impl Document {
     pub(super) fn new(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
+        coding: Coding,
         buffers: &Buffers,
         find_helpers: FindHelpers,
     ) -> Document {
         Document {
             find_helpers: Some(find_helpers),
-            ..Document::unwritten(encoder, sender, buffers)
+            ..Document::unwritten(encoder, sender, coding, buffers)
         }
     }
 
@@ -64,22 +78,32 @@ impl Document {
     pub(super) fn slice(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
+        coding: Coding,
         buffers: &Buffers,
     ) -> Document {
         Document {
             buffer: buffers.take(),
             follows: true,
-            ..Document::unwritten(encoder, sender, buffers)
+            behind: true,
+            ..Document::unwritten(encoder, sender, coding, buffers)
         }
     }
 
-    fn unwritten(encoder: Box<dyn RecordEncoder>, sender: Sender, buffers: &Buffers) -> Document {
+    fn unwritten(
+        encoder: Box<dyn RecordEncoder>,
+        sender: Sender,
+        coding: Coding,
+        buffers: &Buffers,
+    ) -> Document {
         Document {
             separator: encoder.separator(),
             encoder,
             // A small document must not pay for a large chunk.
             buffer: Vec::new(),
             buffers: buffers.clone(),
+            coding,
+            coder: None,
+            behind: false,
             sender,
             records: 0,
             replaced: 0,
@@ -106,8 +130,10 @@ impl Document {
         stream: &Stream,
         scanned: Result<(), StoreError>,
     ) -> Result<(), StreamError> {
-        if let Some(error) = self.failure.take() {
-            return Err(StreamError::format(stream, error));
+        match self.failure.take() {
+            Some(Failure::Format(error)) => return Err(StreamError::format(stream, error)),
+            Some(Failure::Coding(error)) => return Err(StreamError::coding(self.coding, &error)),
+            None => {}
         }
         if self.helpers.is_empty() {
             scanned?;
@@ -120,6 +146,7 @@ impl Document {
     /// Goes on behind slices that others have written, with so many records in all by now.
     pub(super) fn go_on(&mut self, sender: Sender, records: u64) {
         self.sender = sender;
+        (self.coder, self.behind) = (None, true);
         self.records = records;
         self.sent = Some(records);
     }
@@ -133,23 +160,48 @@ impl Document {
 
     /// Sends what is in the buffer; waits while the client is behind.
     pub(super) fn send(&mut self, ends: Ends) -> Result<(), Stop> {
-        let next = if ends == Ends::Nothing {
-            self.buffers.take()
+        let full = std::mem::take(&mut self.buffer);
+        let (bytes, crc) = if self.coding == Coding::Identity {
+            if ends == Ends::Nothing {
+                self.buffer = self.buffers.take();
+            }
+            (full, Crc::new())
         } else {
-            Vec::new()
+            let coded = self.code(&full, ends).map_err(|error| {
+                self.failure = Some(Failure::Coding(error));
+                Stop
+            })?;
+            if ends == Ends::Nothing {
+                self.buffer = full;
+                self.buffer.clear();
+            } else {
+                self.buffers.give_back(full);
+            }
+            coded
         };
-        let bytes = self.buffers.send(std::mem::replace(&mut self.buffer, next));
         let records = self.records - self.sent.unwrap_or(0);
         let replaced = std::mem::take(&mut self.replaced);
         self.sent = Some(self.records);
         self.filling_since = None;
         let chunk = Chunk {
-            bytes,
+            bytes: self.buffers.send(bytes),
+            crc,
             records,
             replaced,
             ends,
         };
         self.sender.blocking_send(Ok(chunk)).map_err(|_| Stop)
+    }
+
+    /// The bytes of a chunk, compressed.
+    fn code(&mut self, bytes: &[u8], ends: Ends) -> std::io::Result<(Vec<u8>, Crc)> {
+        let coder = match &mut self.coder {
+            Some(coder) => coder,
+            none => none.insert(Coder::new(self.coding, self.behind)?),
+        };
+        let mut coded = self.buffers.take();
+        let crc = coder.code(bytes, ends, &mut coded)?;
+        Ok((coded, crc))
     }
 
     fn full(&mut self) -> Result<(), Stop> {
@@ -171,7 +223,7 @@ impl Sink for Document {
             self.buffer.extend_from_slice(self.separator);
         }
         if let Err(error) = self.encoder.record(record, &mut self.buffer) {
-            self.failure = Some(error);
+            self.failure = Some(Failure::Format(error));
             return Err(Stop);
         }
         self.follows = true;
@@ -184,13 +236,22 @@ impl Sink for Document {
     }
 
     fn tick(&mut self) -> Result<(), Stop> {
-        if self.buffer.is_empty() || self.records == self.sent.unwrap_or(0) {
+        if self.records == self.sent.unwrap_or(0) {
             return Ok(());
         }
         let age = if self.sent.is_none() { FIRST_AGE } else { AGE };
         match self.filling_since {
             None => self.filling_since = Some(Instant::now()),
-            Some(since) if since.elapsed() >= age => return self.send(Ends::Nothing),
+            Some(since) if since.elapsed() >= age => {
+                if let Err(error) = self.encoder.flush(&mut self.buffer) {
+                    self.failure = Some(Failure::Format(error));
+                    return Err(Stop);
+                }
+                self.filling_since = None;
+                if !self.buffer.is_empty() {
+                    return self.send(Ends::Nothing);
+                }
+            }
             Some(_) => {}
         }
         Ok(())

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::buffers::Buffers;
 use super::connections::Lease;
 use super::document::{Document, Sender};
-use super::{CHUNK_BYTES, Ends, Slice, StreamError};
+use super::{CHUNK_BYTES, Coding, Ends, Slice, StreamError};
 use crate::config::Stream;
 use crate::selection::Range;
 use crate::store::{Cancel, StoreError};
@@ -29,6 +29,7 @@ pub(super) struct Slices<'a> {
     pub(super) stream: &'a Arc<Stream>,
     pub(super) cancel: &'a Cancel,
     pub(super) buffers: &'a Buffers,
+    pub(super) coding: Coding,
     /// Where the slices' channels queue.
     pub(super) queue: &'a mpsc::Sender<Slice>,
     /// What is not yet taken; `None` when all is.
@@ -70,7 +71,7 @@ impl Slices<'_> {
             let Some(encoder) = encoder.fork() else {
                 return self.fail(StreamError::Defect);
             };
-            let slice = Document::slice(encoder, sender.clone(), self.buffers);
+            let slice = Document::slice(encoder, sender.clone(), self.coding, self.buffers);
             if let Err(error) = self.write(lease, &range, slice) {
                 self.failed.store(true, Ordering::Relaxed);
                 // When sending fails, nobody is there to hear of it.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flate2::Crc;
 use flows_formats::{Record, RecordEncoder};
 
+use super::coding::{Coder, Coding, Trailer};
 use super::connections::Lease;
 use super::{Chunk, Ends};
 use crate::config::Stream;
@@ -27,13 +29,17 @@ pub fn at_once(
     stream: &Arc<Stream>,
     encoder: &dyn RecordEncoder,
     range: &Range,
+    coding: Coding,
 ) -> Option<Chunk> {
     if !lease.is_prompt(stream) {
         return None;
     }
     let encoder = encoder.fork()?;
     // A format that panics must not take the connection with it.
-    catch_unwind(AssertUnwindSafe(|| write(lease, stream, encoder, range))).ok()?
+    catch_unwind(AssertUnwindSafe(|| {
+        write(lease, stream, encoder, range, coding)
+    }))
+    .ok()?
 }
 
 fn write(
@@ -41,6 +47,7 @@ fn write(
     stream: &Arc<Stream>,
     encoder: Box<dyn RecordEncoder>,
     range: &Range,
+    coding: Coding,
 ) -> Option<Chunk> {
     let mut small = Small {
         separator: encoder.separator(),
@@ -56,12 +63,23 @@ fn write(
     scanned.ok()?;
     small.encoder.flush(&mut small.buffer).ok()?;
     small.encoder.end(small.records, &mut small.buffer).ok()?;
-    Some(Chunk {
-        bytes: Bytes::from(small.buffer),
+    let (bytes, crc) = if coding == Coding::Identity {
+        (small.buffer, Crc::new())
+    } else {
+        let mut coded = Vec::new();
+        let mut coder = Coder::new(coding, false).ok()?;
+        let crc = coder.code(&small.buffer, Ends::Document, &mut coded).ok()?;
+        (coded, crc)
+    };
+    let mut chunk = Chunk {
+        bytes: Bytes::from(bytes),
+        crc,
         records: small.records,
         replaced: small.replaced,
         ends: Ends::Document,
-    })
+    };
+    Trailer::new(coding).follow(&mut chunk);
+    Some(chunk)
 }
 
 /// A small document being written.

@@ -18,22 +18,22 @@ fn positions(document: &str) -> Vec<(i64, i64)> {
 fn the_ten_real_records_in_every_format() {
     let folder = folder();
     let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let (json, xml, csv) = (
+        include_str!("../golden/flows.json"),
+        include_str!("../golden/flows.xml"),
+        include_str!("../golden/flows.csv"),
+    );
+    let ndjson = json
+        .replace("[\n", "")
+        .replace(",\n", "\n")
+        .replace("]\n", "");
+    let tsv = csv.replace(',', "\t");
     for (format, media_type, golden) in [
-        (
-            "json",
-            "application/json",
-            include_str!("../golden/flows.json"),
-        ),
-        (
-            "xml",
-            "application/xml; charset=utf-8",
-            include_str!("../golden/flows.xml"),
-        ),
-        (
-            "csv",
-            "text/csv; charset=utf-8",
-            include_str!("../golden/flows.csv"),
-        ),
+        ("json", "application/json", json),
+        ("ndjson", "application/x-ndjson", &ndjson),
+        ("xml", "application/xml; charset=utf-8", xml),
+        ("csv", "text/csv; charset=utf-8", csv),
+        ("tsv", "text/tab-separated-values; charset=utf-8", &tsv),
     ] {
         for path in [
             format!("{FLOWS}?scanned_after=0&scanned_before=1&limit=10&format={format}"),

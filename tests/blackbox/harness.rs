@@ -255,6 +255,26 @@ impl Server {
         reply.body
     }
 
+    /// The bytes at a path, which must be whole.
+    #[track_caller]
+    pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
+        let reply = self.get(path);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert!(reply.whole);
+        reply.bytes
+    }
+
+    /// A whole reply to a request with these lines in its head besides `Host` and `Connection`.
+    #[track_caller]
+    pub(crate) fn with_head(&self, method: &str, path: &str, lines: &str) -> Reply {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        let tcp = self.send(format!("{head}{lines}\r\n").as_bytes());
+        if method == "HEAD" {
+            return Reply::head(&mut BufReader::new(tcp));
+        }
+        Reply::read(tcp)
+    }
+
     /// Sends a signal, by name.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.pid(), name);
@@ -309,7 +329,9 @@ pub(crate) fn signal(pid: u32, name: &str) {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
+    /// The body, if it is text.
     pub(crate) body: String,
+    pub(crate) bytes: Vec<u8>,
     /// Whether the body ended as its head announced.
     pub(crate) whole: bool,
 }
@@ -337,7 +359,8 @@ impl Reply {
             let mut rest = reader.take(length.unwrap_or(u64::MAX));
             reply.whole = rest.read_to_end(&mut body).is_ok() && length == Some(body.len() as u64);
         }
-        reply.body = String::from_utf8(body).unwrap();
+        reply.body = String::from_utf8(body.clone()).unwrap_or_default();
+        reply.bytes = body;
         reply
     }
 
@@ -358,6 +381,7 @@ impl Reply {
             status: status.parse().unwrap(),
             headers: HashMap::new(),
             body: String::new(),
+            bytes: Vec::new(),
             whole: false,
         };
         loop {
@@ -400,4 +424,12 @@ pub(crate) fn chunk(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut end = [0; 2];
     reader.read_exact(&mut end).ok()?;
     (end == *b"\r\n").then_some(chunk)
+}
+
+/// Python with the readers and clients of `tests/requirements.txt`.
+pub(crate) fn python(script: &str) -> Command {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+    let mut command = Command::new(format!("{tests}/.venv/bin/python"));
+    command.arg(format!("{tests}/{script}"));
+    command
 }

@@ -6,6 +6,9 @@
 //! | `endpoint` | what a request may say, and what comes back |
 //! | `broken` | failures before and after the head |
 //! | `clients` | clients that leave, are slow, are many; stopping |
+//! | `reader` | starts readers and clients that are not ours |
+//! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
+//! | `foreign` | every format and coding, read by readers that are not ours |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
 //! | `commands` | `generate`, `formats`, `demo`, `--help` |
@@ -20,8 +23,12 @@ mod clients;
 mod commands;
 mod configuration;
 mod endpoint;
+mod foreign;
 mod harness;
 mod import;
+mod negotiation;
+#[path = "../foreign/mod.rs"]
+mod reader;
 mod slices;
 mod tools;
 mod values;

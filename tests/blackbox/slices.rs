@@ -52,8 +52,7 @@ fn slices_make_the_document_that_one_connection_makes() {
     let folder = folder();
     let path = generated(folder.path(), 120_000);
     let (many, one) = many_and_one(folder.path(), &path, "");
-    for format in flows_formats::Registry::load().unwrap().iter() {
-        let name = format.name;
+    for name in ["json", "ndjson", "csv", "tsv", "xml"] {
         assert!(assert_same(&many, &one, &format!("{FLOWS}?format={name}")) > 4 << 20);
         for limit in [8_000, 20_000, 20_001, 119_999, 120_000, 120_001, i64::MAX] {
             assert_same(&many, &one, &format!("{FLOWS}?format={name}&limit={limit}"));

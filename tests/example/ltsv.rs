@@ -8,6 +8,8 @@ inventory::submit! {
         media_types: &["text/x-ltsv"],
         extension: "ltsv",
         summary: "Labelled tab-separated values, one record to a line",
+        compressed: false,
+        options: &[],
         encoder: |schema, _| {
             let labels = schema.columns.iter().map(|column| format!("{}:", column.name));
             Ok(Box::new(Ltsv(labels.collect())))

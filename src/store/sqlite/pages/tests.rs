@@ -53,6 +53,7 @@ fn stream(columns: &[(&str, Type)]) -> Arc<Stream> {
         table: "t".into(),
         time: "time".into(),
         id: "id".into(),
+        default_format: "json".into(),
         schema: Schema {
             name: "t".into(),
             columns: columns.iter().map(column).collect(),

@@ -1,0 +1,174 @@
+//! `avro`: an Apache Avro 1.11 object container file.
+//!
+//! One record type, named as the stream, with a field per column: `long`, `double`, `string` or
+//! `bytes`, in a union with `null` if the column is nullable. Names that are no Avro names are written
+//! by SQL/XML's `_xHHHH_` rule, and the column's own name is the field's `doc`. Blocks are not
+//! compressed; all slices of a document share its one sync marker.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use flows_formats::{Error, Format, Record, RecordEncoder, Schema, Type, Value, text};
+use serde_json::json;
+
+inventory::submit! {
+    Format {
+        name: "avro",
+        media_types: &["application/avro", "avro/binary"],
+        extension: "avro",
+        summary: "An Apache Avro object container file, its blocks not compressed",
+        compressed: false,
+        options: &[],
+        encoder: |schema, _| Ok(Box::new(Avro::new(schema))),
+    }
+}
+
+/// A block is written when it holds so many bytes.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// The Avro schema of a stream's records.
+///
+/// ```
+/// use flows_formats::{Column, Schema, Type, avro};
+/// let schema = Schema {
+///     name: "flows".into(),
+///     columns: vec![Column { name: "byte count".into(), kind: Type::Integer, nullable: true }],
+/// };
+/// assert_eq!(
+///     avro::schema(&schema).to_string(),
+///     r#"{"fields":[{"doc":"byte count","name":"byte_x0020_count","type":["null","long"]}],"name":"flows","type":"record"}"#
+/// );
+/// ```
+pub fn schema(schema: &Schema) -> serde_json::Value {
+    let field = |column: &flows_formats::Column| {
+        let kind = match column.kind {
+            Type::Integer => "long",
+            Type::Real => "double",
+            Type::Text => "string",
+            Type::Blob => "bytes",
+        };
+        let name = name(&column.name);
+        let mut field = json!({ "name": name, "type": kind });
+        if column.nullable {
+            field["type"] = json!(["null", kind]);
+        }
+        if name != column.name {
+            field["doc"] = json!(column.name);
+        }
+        field
+    };
+    let fields: Vec<_> = schema.columns.iter().map(field).collect();
+    json!({ "type": "record", "name": name(&schema.name), "fields": fields })
+}
+
+fn name(name: &str) -> String {
+    let starts = |c: char| c.is_ascii_alphabetic() || c == '_';
+    text::escaped_name(name, starts, |c| starts(c) || c.is_ascii_digit())
+}
+
+#[derive(Clone)]
+struct Avro {
+    schema: String,
+    sync: [u8; 16],
+    nullable: Vec<bool>,
+    /// The block being filled, and its records.
+    block: Vec<u8>,
+    records: u64,
+}
+
+impl Avro {
+    fn new(schema: &Schema) -> Avro {
+        // Random, says the specification, and no reader minds how good.
+        let random = || RandomState::new().build_hasher().finish().to_le_bytes();
+        let mut sync = [0; 16];
+        sync[..8].copy_from_slice(&random());
+        sync[8..].copy_from_slice(&random());
+        Avro {
+            schema: self::schema(schema).to_string(),
+            sync,
+            nullable: schema
+                .columns
+                .iter()
+                .map(|column| column.nullable)
+                .collect(),
+            block: Vec::new(),
+            records: 0,
+        }
+    }
+}
+
+impl RecordEncoder for Avro {
+    fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.extend_from_slice(b"Obj\x01");
+        // A map is one block of two entries, and an empty block.
+        long(2, out);
+        for (key, value) in [
+            ("avro.schema", self.schema.as_str()),
+            ("avro.codec", "null"),
+        ] {
+            bytes(key.as_bytes(), out);
+            bytes(value.as_bytes(), out);
+        }
+        long(0, out);
+        out.extend_from_slice(&self.sync);
+        Ok(())
+    }
+
+    fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        let block = &mut self.block;
+        for (value, nullable) in record.values.iter().zip(&self.nullable) {
+            if *nullable {
+                long((*value != Value::Null).into(), block);
+            }
+            match *value {
+                Value::Null => {}
+                Value::Integer(integer) => long(integer, block),
+                Value::Real(real) => block.extend_from_slice(&real.to_le_bytes()),
+                Value::Text(text) => bytes(text.as_bytes(), block),
+                Value::Blob(blob) => bytes(blob, block),
+            }
+        }
+        self.records += 1;
+        if self.block.len() >= BLOCK_BYTES {
+            self.flush(out)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        if self.records > 0 {
+            long(self.records.cast_signed(), out);
+            bytes(&self.block, out);
+            out.extend_from_slice(&self.sync);
+            self.block.clear();
+            self.records = 0;
+        }
+        Ok(())
+    }
+
+    fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
+        Some(Box::new(Avro {
+            block: Vec::new(),
+            records: 0,
+            ..self.clone()
+        }))
+    }
+}
+
+/// Avro's `int` and `long`: zig-zag, then seven bits to a byte, the least first.
+#[inline]
+fn long(value: i64, out: &mut Vec<u8>) {
+    let mut left = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while left >= 0x80 {
+        out.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    out.push(left as u8);
+}
+
+/// Avro's `bytes` and `string`: the length, and the bytes.
+#[inline]
+fn bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    // Nothing in memory is longer than i64::MAX.
+    long(bytes.len() as i64, out);
+    out.extend_from_slice(bytes);
+}

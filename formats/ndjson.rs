@@ -1,0 +1,30 @@
+//! `ndjson`: one JSON object (RFC 8259) to a line, and nothing when there is no record.
+
+use flows_formats::{Error, Format, Record, RecordEncoder};
+
+use crate::object::Objects;
+
+inventory::submit! {
+    Format {
+        name: "ndjson",
+        media_types: &["application/x-ndjson", "application/jsonl"],
+        extension: "ndjson",
+        summary: "JSON objects, one to a line (RFC 8259 each)",
+        compressed: false,
+        options: &[],
+        encoder: |schema, _| Ok(Box::new(Ndjson(Objects::new(schema, "", "\n")?))),
+    }
+}
+
+#[derive(Clone)]
+struct Ndjson(Objects);
+
+impl RecordEncoder for Ndjson {
+    fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.write(record, out)
+    }
+
+    fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
+        Some(Box::new(self.clone()))
+    }
+}

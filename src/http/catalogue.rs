@@ -1,0 +1,130 @@
+//! What there is: `/api/v1/streams`, and `/api/v1/schema/{stream}` in a dialect.
+
+use std::sync::Arc;
+
+use flows_formats::Schema;
+use flows_formats::dialects::{DIALECTS, Dialect};
+use serde_json::{Value, json};
+use warp::http::HeaderValue;
+use warp::http::header::CONTENT_TYPE;
+use warp::reply::Response;
+use warp::{Filter, Rejection};
+
+use super::App;
+use super::problem::{Problem, shortened};
+use super::request;
+use crate::config::Stream;
+
+/// Both routes.
+pub(super) fn catalogue(
+    app: &Arc<App>,
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
+    let (of_all, of_one) = (Arc::clone(app), Arc::clone(app));
+    let read = || request::get_or_head().and(request::query());
+    let all = warp::path!("api" / "v1" / "streams")
+        .and(read())
+        .and_then(move |query: String| ready(streams(&of_all, &query)));
+    let one = warp::path!("api" / "v1" / "schema" / String)
+        .and(read())
+        .and_then(move |name: String, query: String| ready(schema(&of_one, &name, &query)));
+    all.or(one).unify()
+}
+
+async fn ready(reply: Result<Response, Problem>) -> Result<Response, Rejection> {
+    reply.map_err(Problem::rejection)
+}
+
+/// Every stream: what it holds, and where to get it.
+fn streams(app: &App, query: &str) -> Result<Response, Problem> {
+    if let Some((name, value)) = form_urlencoded::parse(query.as_bytes()).next() {
+        return Err(unknown(&name, &value, []));
+    }
+    let of = |stream: &Arc<Stream>| {
+        let url = format!("/api/v1/stream/{}", stream.name);
+        let formats = app.formats.iter().map(|format| {
+            json!({
+                "name": format.name,
+                "media_types": format.media_types,
+                "href": format!("{url}.{}", format.extension),
+            })
+        });
+        let schema = format!("/api/v1/schema/{}", stream.name);
+        let dialects = DIALECTS.iter().map(|dialect| {
+            let href = format!("{schema}?dialect={}", dialect.name);
+            (dialect.name.to_owned(), json!({ "href": href }))
+        });
+        json!({
+            "name": stream.name,
+            "href": url,
+            "time": stream.time,
+            "id": stream.id,
+            "columns": columns(&stream.schema),
+            "default_format": stream.default_format,
+            "formats": formats.collect::<Value>(),
+            "schema": { "href": schema, "dialects": dialects.collect::<serde_json::Map<_, _>>() },
+        })
+    };
+    let streams: Value = app.streams.iter().map(of).collect();
+    Ok(reply(&json!({ "streams": streams }), "application/json"))
+}
+
+/// The columns of a stream, in the dialect asked for.
+fn schema(app: &App, name: &str, query: &str) -> Result<Response, Problem> {
+    let stream = app.stream(name)?;
+    let mut dialect = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "dialect" {
+            return Err(unknown(&name, &value, ["dialect"]));
+        }
+        if dialect.is_some() {
+            let detail = "dialect is given more than once";
+            return Err(Problem::bad_request(detail).about(&name, Some(&value)));
+        }
+        dialect = Some(self::dialect(&value)?);
+    }
+    Ok(match dialect {
+        Some(dialect) => reply(&(dialect.write)(&stream.schema), dialect.media_type),
+        None => {
+            let columns = columns(&stream.schema);
+            reply(
+                &json!({ "name": stream.name, "columns": columns }),
+                "application/json",
+            )
+        }
+    })
+}
+
+fn dialect(name: &str) -> Result<&'static Dialect, Problem> {
+    let found = DIALECTS.iter().find(|dialect| dialect.name == name);
+    found.ok_or_else(|| {
+        let detail = format!("there is no dialect {:?}", shortened(name));
+        Problem::bad_request(detail)
+            .about("dialect", Some(name))
+            .allowing(name, DIALECTS.iter().map(|dialect| dialect.name))
+    })
+}
+
+fn unknown<const N: usize>(name: &str, value: &str, known: [&str; N]) -> Problem {
+    let detail = format!("there is no parameter {:?}", shortened(name));
+    Problem::bad_request(detail)
+        .about(name, Some(value))
+        .allowing(name, known)
+}
+
+fn columns(schema: &Schema) -> Value {
+    let of = |column: &flows_formats::Column| {
+        json!({
+            "name": column.name,
+            "type": column.kind.name(),
+            "nullable": column.nullable,
+        })
+    };
+    schema.columns.iter().map(of).collect()
+}
+
+fn reply(document: &Value, media_type: &'static str) -> Response {
+    let mut response = Response::new(format!("{document:#}\n").into());
+    let media_type = HeaderValue::from_static(media_type);
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
+}

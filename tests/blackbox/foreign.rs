@@ -1,0 +1,459 @@
+//! Every format and coding, read by readers and clients that are not ours. `tests/run` installs them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use flows_formats::{Column, Registry, Schema, Type};
+use serde_json::{Value as Json, json};
+
+use crate::harness::{FLOWS, Server, database, folder, generated, python, ten_records};
+use crate::reader::{Owned, Reader, Script, column_name, in_json, is_text, typed};
+
+const CODINGS: [&str; 3] = ["identity", "gzip", "zstd"];
+
+fn formats() -> Vec<&'static str> {
+    Registry::load()
+        .unwrap()
+        .iter()
+        .map(|format| format.name)
+        .collect()
+}
+
+fn extension(format: &str) -> &'static str {
+    Registry::load().unwrap().get(format).unwrap().extension
+}
+
+/// Values that formats, readers and databases trip over, as SQL and as what is sent.
+fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
+    let column = |name: &str, kind, nullable| Column {
+        name: name.into(),
+        kind,
+        nullable,
+    };
+    let schema = Schema {
+        name: "hostile".into(),
+        columns: vec![
+            column("id", Type::Integer, false),
+            column("1st number", Type::Integer, true),
+            column("a real", Type::Real, true),
+            column("text, \"quoted\"", Type::Text, true),
+            column("xml:blob", Type::Blob, true),
+        ],
+    };
+    let texts = [
+        "",
+        " ",
+        "a,b;c|d",
+        "\"quoted\" 'twice'",
+        "line\nline\r\nline\rtab\tend",
+        "\\N",
+        "\\",
+        "NULL",
+        "\u{1}\u{1f}\u{7f}\u{85}\u{2028}",
+        "<a>&amp;]]>",
+        "Größe 😀",
+        "\u{feff}mark",
+        "null",
+        "NaN",
+        "-1",
+    ];
+    let integers = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX];
+    let reals = [
+        0.0,
+        -0.0,
+        0.1,
+        1e300,
+        -5e-324,
+        f64::MAX,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+    ];
+    let blobs: [&[u8]; 4] = [b"", b"\0", b"\xff\xfe\0\n", b"text"];
+    let mut records = Vec::new();
+    for i in 0..24 {
+        let null = |owned: Owned, every: usize| if i % every == 3 { Owned::Null } else { owned };
+        records.push(vec![
+            Owned::Integer(i as i64),
+            null(Owned::Integer(integers[i % integers.len()]), 7),
+            null(Owned::Real(reals[i % reals.len()]), 5),
+            null(Owned::Text(texts[i % texts.len()].to_owned()), 6),
+            null(Owned::Blob(blobs[i % blobs.len()].to_vec()), 4),
+        ]);
+    }
+    records.push(vec![
+        Owned::Integer(24),
+        Owned::Null,
+        Owned::Null,
+        Owned::Text("1 MiB of ä, \n".repeat(80_000)),
+        Owned::Null,
+    ]);
+    let sql = |owned: &Owned| match owned {
+        Owned::Null => "NULL".to_owned(),
+        Owned::Integer(i64::MIN) => "-9223372036854775807 - 1".to_owned(),
+        Owned::Integer(integer) => integer.to_string(),
+        Owned::Real(real) if real.is_infinite() => {
+            format!("{}9e999", if *real < 0.0 { "-" } else { "" })
+        }
+        // SQLite makes an integer of -0.0, and so 0.
+        Owned::Real(real) => format!("{real:?}"),
+        Owned::Text(text) => format!("CAST(x'{}' AS TEXT)", hex(text.as_bytes())),
+        Owned::Blob(blob) => format!("x'{}'", hex(blob)),
+    };
+    let mut rows: Vec<_> = records
+        .iter()
+        .map(|record| {
+            format!(
+                "({})",
+                record.iter().map(sql).collect::<Vec<_>>().join(", ")
+            )
+        })
+        .collect();
+    // Text that is not UTF-8, which is sent with U+FFFD for what is not.
+    rows.push("(25, NULL, NULL, CAST(x'6180ff62' AS TEXT), NULL)".into());
+    let replaced = Owned::Text("a\u{fffd}\u{fffd}b".into());
+    records.push(vec![
+        Owned::Integer(25),
+        Owned::Null,
+        Owned::Null,
+        replaced,
+        Owned::Null,
+    ]);
+    for record in &mut records {
+        if let Owned::Real(real) = &mut record[2] {
+            *real += 0.0;
+        }
+    }
+    let sql = format!(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, i INTEGER, r REAL, t TEXT, b BLOB);
+         INSERT INTO t VALUES {};
+         CREATE VIEW hostile AS SELECT id, id AS time, i AS \"1st number\", r AS \"a real\",
+             t AS \"text, \"\"quoted\"\"\", b AS \"xml:blob\" FROM t;",
+        rows.join(", ")
+    );
+    (schema, sql, records)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn hostile_records_are_read_back_equal_in_every_format() {
+    let folder = folder();
+    let (schema, sql, records) = hostile();
+    let columns = schema.columns.iter().map(|column| {
+        let (name, kind) = (column.name.replace('"', "\\\""), column.kind);
+        format!(
+            "{{ name = \"{name}\", type = \"{kind}\", nullable = {} }}",
+            column.nullable
+        )
+    });
+    let stream = format!(
+        "[[streams]]\nname = \"hostile\"\ntable = \"hostile\"\ntime = \"time\"\nid = \"id\"\ncolumns = [{}]",
+        columns.collect::<Vec<_>>().join(", ")
+    );
+    let server = Server::with(folder.path(), &database(folder.path(), &sql), &stream);
+    for (reader, is) in [
+        (
+            "json-python",
+            (|read, value| *read == in_json(value)) as fn(&Json, &Owned) -> bool,
+        ),
+        ("ndjson-duckdb", |read, value| *read == in_json(value)),
+        ("tsv-duckdb", is_text),
+        ("csv-duckdb", |read, value| match value {
+            // DuckDB takes all that is empty for null.
+            Owned::Text(text) if text.is_empty() => *read == Json::Null,
+            Owned::Blob(blob) if blob.is_empty() => *read == Json::Null,
+            value => is_text(read, value),
+        }),
+        ("xml-lxml", |read, value| match value {
+            Owned::Text(text) => is_text(
+                read,
+                &Owned::Text(text.replace(['\u{1}', '\u{1f}'], "\u{fffd}")),
+            ),
+            value => is_text(read, value),
+        }),
+        ("avro-fastavro", |read, value| *read == typed(value)),
+        ("arrow-pyarrow", |read, value| *read == typed(value)),
+        ("parquet-pyarrow", |read, value| *read == typed(value)),
+        ("parquet-duckdb", |read, value| *read == typed(value)),
+    ] {
+        let format = reader.split('-').next().unwrap();
+        let mut foreign = Reader::start(reader);
+        for limit in [0, 1, 3, records.len(), 100] {
+            let path = format!("/api/v1/stream/hostile?format={format}&limit={limit}");
+            let read = foreign.read(&schema, &server.bytes(&path));
+            let read = read.unwrap_or_else(|error| panic!("{reader}: {error}"));
+            let expected = &records[..limit.min(records.len())];
+            assert_eq!(read.records.len(), expected.len(), "{reader}");
+            for (read, record) in read.records.iter().zip(expected) {
+                for ((read, value), column) in read.iter().zip(record).zip(&schema.columns) {
+                    let (read_short, value_short) =
+                        (short(&read.to_string()), short(&format!("{value:?}")));
+                    assert!(
+                        is(read, value),
+                        "{reader}: {}: {read_short}, not {value_short}",
+                        column.name
+                    );
+                }
+            }
+            if limit > 0 {
+                let escaped = matches!(format, "xml" | "avro");
+                let names = read.names.iter();
+                let names: Vec<_> = names
+                    .map(|name| {
+                        if escaped {
+                            column_name(name)
+                        } else {
+                            name.clone()
+                        }
+                    })
+                    .collect();
+                let expected: Vec<_> = schema
+                    .columns
+                    .iter()
+                    .map(|column| column.name.clone())
+                    .collect();
+                assert_eq!(names, expected, "{reader}");
+            }
+        }
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn slices_of_block_formats_hold_the_same_records_as_one_piece() {
+    let folder = folder();
+    let path = generated(folder.path(), 120_000);
+    let many = Server::of(folder.path(), &path);
+    let alone = folder.path().join("alone");
+    std::fs::create_dir(&alone).unwrap();
+    let one = Server::with(&alone, &path, "[database]\npool_size = 1\n");
+    let schema = Schema {
+        name: "flows".into(),
+        columns: Vec::new(),
+    };
+    for reader in ["avro-fastavro", "arrow-pyarrow", "parquet-pyarrow"] {
+        let mut reader = (reader, Reader::start(reader));
+        let format = reader.0.split('-').next().unwrap();
+        let mut read = |server: &Server, query: &str| {
+            let document = server.bytes(&format!("{FLOWS}?format={format}&{query}"));
+            reader.1.read(&schema, &document).unwrap().records
+        };
+        for query in [
+            "",
+            "limit=77777",
+            "scanned_after=500000&scanned_before=4900000",
+        ] {
+            let (sliced, whole) = (read(&many, query), read(&one, query));
+            assert!(whole.len() > 70_000);
+            assert!(sliced == whole, "{format} {query}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn warehouses_load_what_is_sent_and_agree() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let url = format!("http://{}", server.address);
+    let output = python("warehouse.py")
+        .arg(format!("{url}{FLOWS}"))
+        .arg(format!("{url}/api/v1/schema/flows?dialect=bigquery"))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "10\n",
+        "{stderr}"
+    );
+}
+
+/// Runs a shell's command line, with what it is to read; its exit code and what it wrote.
+fn shell(line: &str, input: &[u8]) -> (Option<i32>, Vec<u8>) {
+    let mut child = Command::new("sh")
+        .args(["-c", line])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    (output.status.code(), output.stdout)
+}
+
+#[test]
+#[ignore = "needs the clients that tests/run installs"]
+fn every_client_reads_every_coding_to_its_end() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 150_000));
+    let mut clients = Script::start("clients.py", &[]);
+    for query in [
+        "format=ndjson",
+        "format=ndjson&limit=40000",
+        "format=ndjson&limit=2",
+        "format=ndjson&limit=0",
+        "format=xml",
+    ] {
+        let path = format!("{FLOWS}?{query}");
+        let url = format!("http://{}{path}", server.address);
+        let plain = server.bytes(&path);
+        for coding in CODINGS {
+            for client in ["requests", "httpx"] {
+                let question = json!({ "client": client, "url": url, "coding": coding });
+                let answer = clients.ask(&question, b"");
+                let expected = Some(coding).filter(|coding| *coding != "identity");
+                assert_eq!(
+                    answer["coding"].as_str(),
+                    expected,
+                    "{client} {query} {answer}"
+                );
+                assert_eq!(answer["bytes"], plain.len(), "{client} {query} {coding}");
+                let (_, md5) = shell("md5sum", &plain);
+                assert_eq!(answer["md5"], String::from_utf8(md5).unwrap()[..32]);
+            }
+            let curl = format!("curl -sf --compressed -H 'Accept-Encoding: {coding}' '{url}'");
+            assert!(
+                shell(&curl, b"") == (Some(0), plain.clone()),
+                "curl {query} {coding}"
+            );
+            if coding != "identity" {
+                let coded =
+                    server.with_head("GET", &path, &format!("Accept-Encoding: {coding}\r\n"));
+                assert!(coded.whole);
+                assert_eq!(
+                    shell(&format!("{coding} -t"), &coded.bytes).0,
+                    Some(0),
+                    "{query} {coding}"
+                );
+                assert!(shell(&format!("{coding} -dc"), &coded.bytes) == (Some(0), plain.clone()));
+                // Cut, its end is missing to who reads no more than the coding.
+                if coding == "gzip" {
+                    for cut in [1, 4, 9, coded.bytes.len() / 2] {
+                        let cut = &coded.bytes[..coded.bytes.len() - cut];
+                        assert_ne!(shell("gzip -t", cut).0, Some(0), "{query}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Forwards to `server`, and cuts each reply behind its head and so many bytes.
+fn cutting(server: SocketAddr, listener: TcpListener, cuts: impl IntoIterator<Item = usize>) {
+    for cut in cuts {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = TcpStream::connect(server).unwrap();
+        let mut request = vec![0; 16 << 10];
+        let length = client.read(&mut request).unwrap();
+        server.write_all(&request[..length]).unwrap();
+        let mut server = BufReader::new(server);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(server.read_until(b'\n', &mut head).unwrap(), 0);
+        }
+        let mut body = server.take(cut as u64);
+        // A client that has seen enough is none of ours.
+        let _ = client.write_all(&head);
+        let _ = std::io::copy(&mut body, &mut client);
+        let _ = client.shutdown(Shutdown::Both);
+    }
+}
+
+#[test]
+#[ignore = "needs the clients that tests/run installs"]
+fn a_stream_that_is_cut_anywhere_is_an_error_to_every_client() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let mut clients = Script::start("clients.py", &[]);
+    for format in formats() {
+        for coding in CODINGS {
+            for limit in [20, 20_000] {
+                let path = format!("{FLOWS}.{}?limit={limit}", extension(format));
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\nAccept-Encoding: {coding}\r\n\r\n"
+                );
+                let mut reply = Vec::new();
+                server
+                    .send(request.as_bytes())
+                    .read_to_end(&mut reply)
+                    .unwrap();
+                let head = reply.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+                let body = reply.len() - head;
+                // Right behind the head, within the body, and before its last byte. Where chunks end,
+                // and how far random marks compress, differs from one request to the next.
+                let random = limit > 20 || (format == "avro" && coding != "identity");
+                let last = if random { body / 50 + 20 } else { 1 };
+                let cuts = [0, 1, body / 3, body / 2, body - last];
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let url = format!("http://{}{path}", listener.local_addr().unwrap());
+                let address = server.address;
+                let all: Vec<_> = cuts.iter().flat_map(|cut| [*cut; 3]).collect();
+                let proxy = std::thread::spawn(move || cutting(address, listener, all));
+                for cut in cuts {
+                    for client in ["requests", "httpx"] {
+                        let question = json!({ "client": client, "url": url, "coding": coding });
+                        let answer = clients.ask(&question, b"");
+                        assert!(
+                            answer["error"].is_string(),
+                            "{client} {format} {coding} {limit} at {cut}: {answer}"
+                        );
+                    }
+                    let curl =
+                        format!("curl -sf --compressed -H 'Accept-Encoding: {coding}' '{url}'");
+                    assert_ne!(
+                        shell(&curl, b"").0,
+                        Some(0),
+                        "curl {format} {coding} {limit} at {cut}"
+                    );
+                }
+                proxy.join().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn a_stream_that_the_server_breaks_is_an_error_to_every_client() {
+    let folder = folder();
+    let path = generated(folder.path(), 60_000);
+    let server = Server::of(folder.path(), &path);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let mut clients = Script::start("clients.py", &[]);
+    let set = |id: i64, value: &str| {
+        let update = format!("UPDATE flows SET byte_count = {value} WHERE id = {id}");
+        assert_eq!(connection.execute(&update, []).unwrap(), 1);
+    };
+    for id in [30_000, 45_678, 60_000] {
+        set(id, "'lots'");
+        for format in formats() {
+            for coding in CODINGS {
+                let url = format!("http://{}{FLOWS}.{}", server.address, extension(format));
+                for client in ["requests", "httpx"] {
+                    let question = json!({ "client": client, "url": url, "coding": coding });
+                    let answer = clients.ask(&question, b"");
+                    assert!(
+                        answer["error"].is_string(),
+                        "{client} {format} {coding} {id}: {answer}"
+                    );
+                }
+                let curl = format!("curl -sf --compressed -H 'Accept-Encoding: {coding}' '{url}'");
+                assert_ne!(shell(&curl, b"").0, Some(0), "curl {format} {coding} {id}");
+            }
+        }
+        set(id, "1");
+    }
+}
