@@ -155,10 +155,14 @@ class Peer:
         return float(self.process.stdout.readline())
 
 
-def get(connection, path):
+def request(path, coding):
+    return f"GET {path} HTTP/1.1\r\nHost: bench\r\nAccept-Encoding: {coding}\r\n\r\n".encode()
+
+
+def get(connection, path, coding="identity"):
     """Sends a GET and reads the reply; seconds to its first byte and to its last."""
     start = time.perf_counter()
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    connection.sendall(request(path, coding))
     reply = connection.recv(1 << 20)
     first = time.perf_counter() - start
     head, _, body = reply.partition(b"\r\n\r\n")
@@ -201,14 +205,19 @@ def missing(what, target, peer):
     TABLE.append((what, f"≥ {target} ×", "", "missing", f"{peer} could not be installed"))
 
 
+# What `json`'s records a second are multiplied by, at least.
+FORMATS = {"ndjson": 1.0, "tsv": 1.1, "arrow": 1.2, "avro": 0.6, "parquet": 0.4}
+CODINGS = {"zstd": 0.5, "gzip": 0.4}
+
 # --- measurements -----------------------------------------------------------------------------
 
 
 def whole_table(paths, peers):
     with Server(paths["even.db"]) as even, Server(paths["skewed.db"]) as skewed:
-        curl = lambda server, format: lambda: timed(
-            ["curl", "-sf", "-o", "/dev/null", server.url(f"{STREAM}.{format}")]
-        )
+        def curl(server, format, coding="identity"):
+            url = server.url(f"{STREAM}?format={format}")
+            command = ["curl", "-sf", "-H", f"Accept-Encoding: {coding}", "-o", "/dev/null", url]
+            return lambda: timed(command)
 
         def cursor():
             output = subprocess.run([OPTIONS.cursor, paths["even.db"]], capture_output=True, text=True)
@@ -224,8 +233,12 @@ def whole_table(paths, peers):
         for format in ["json", "csv", "xml"]:
             measures[format] = curl(even, format)
             measures[f"skewed {format}"] = curl(skewed, format)
+        for format in FORMATS:
+            measures[format] = curl(even, format)
+        for coding in CODINGS:
+            measures[f"json, {coding}"] = curl(even, "json", coding)
         for name, peer in peers.items():
-            for format in ["json", "csv"]:
+            for format in ["json", "csv"] + ["parquet"] * (name == "duckdb"):
                 measures[f"{name} {format}"] = lambda peer=peer, format=format: peer.export(format)
         for server in (even, skewed):
             get_all = curl(server, "json")
@@ -246,6 +259,16 @@ def whole_table(paths, peers):
                 ratio(what, target, seconds[format], peer)
             else:
                 missing(what, target, name)
+
+
+    for format, target in FORMATS.items():
+        ratio(f"`{format}` against `json`", target, seconds[format], seconds["json"])
+    for coding, target in CODINGS.items():
+        ratio(f"`json` in {coding} against `json`", target, seconds[f"json, {coding}"], seconds["json"])
+    if "duckdb parquet" in seconds:
+        ratio("`parquet` against duckdb", 0.5, seconds["parquet"], seconds["duckdb parquet"])
+    else:
+        missing("`parquet` against duckdb", 0.5, "duckdb")
 
 
 def small_windows(paths):
@@ -322,12 +345,12 @@ def small_windows(paths):
 
 
 def first_bytes(paths):
-    def first(database, query):
+    def first(database, query, coding="identity"):
         with Server(database) as server:
             times = []
             for _ in range(50):
                 connection = server.connect()
-                times.append(get(connection, f"{STREAM}?{query}")[0])
+                times.append(get(connection, f"{STREAM}?{query}", coding)[0])
                 connection.close()
             return statistics.median(times)
 
@@ -338,14 +361,21 @@ def first_bytes(paths):
         detail = f"{large * 1e6:.0f} µs, {small * 1e6:.0f} µs"
         what = f"first byte, {what}: large table against one of a fiftieth"
         row(what, "≤ 2 ×", value <= 2, f"{value:.2f} ×", detail)
+    plain = first(paths["even.db"], "format=json")
+    for coding in CODINGS:
+        coded = first(paths["even.db"], "format=json", coding)
+        value = (coded - plain) * 1e3
+        detail = f"{coded * 1e3:.1f} ms against {plain * 1e3:.1f} ms"
+        what = f"first byte, whole table in {coding}: later than as it is by"
+        row(what, "≤ 50 ms", value <= 50, f"{value:.1f} ms", detail)
 
 
 def memory(paths):
-    for count, most in [(1, 48), (64, 256)]:
+    def peak(count, query, coding):
         with Server(paths["even.db"]) as server:
             connections = [server.connect() for _ in range(count)]
             for connection in connections:
-                connection.sendall(f"GET {STREAM} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+                connection.sendall(request(f"{STREAM}?{query}", coding))
             peak = 0
             end = time.time() + 5
             while time.time() < end:
@@ -356,8 +386,27 @@ def memory(paths):
                     for connection in connections:
                         connection.recv(1000)
                 peak = max(peak, server.anonymous_kib() / 1024)
-            what = "memory, one whole table" if count == 1 else "memory, 64 whole tables, slow readers"
-            row(what, f"≤ {most} MiB", peak <= most, f"{peak:.0f} MiB", "anonymous resident peak")
+            return peak
+
+    for count, most in [(1, 48), (64, 256)]:
+        tables = "one whole table" if count == 1 else "64 whole tables, slow readers"
+        row_groups = 16 * count
+        plain = peak(count, "format=json", "identity")
+        detail = "anonymous resident peak"
+        row(f"memory, {tables}", f"≤ {most} MiB", plain <= most, f"{plain:.0f} MiB", detail)
+        peaks = {
+            format: peak(count, f"format={format}", coding)
+            for format, coding in [(f, "identity") for f in FORMATS if f != "parquet"]
+        }
+        peaks |= {f"json in {coding}": peak(count, "format=json", coding) for coding in CODINGS}
+        worst = max(peaks.values())
+        detail = ", ".join(f"{name} {value:.0f}" for name, value in peaks.items())
+        what = f"memory, {tables}, other formats and codings"
+        row(what, f"≤ {most} MiB", worst <= most, f"{worst:.0f} MiB", detail)
+        parquet = peak(count, "format=parquet", "identity")
+        what = f"memory, {tables}, `parquet`, and a row group each"
+        most += row_groups
+        row(what, f"≤ {most} MiB", parquet <= most, f"{parquet:.0f} MiB", "anonymous resident peak")
 
 
 def imports(paths, folder):

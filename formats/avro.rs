@@ -23,7 +23,7 @@ inventory::submit! {
 }
 
 /// A block is written when it holds so many bytes.
-const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_BYTES: usize = 32 * 1024;
 
 /// The Avro schema of a stream's records.
 ///

@@ -11,7 +11,7 @@ use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 use flows_formats::{Record, Schema, Type, Value};
 
 /// A batch is full when it holds about so many bytes. Small, since each stream holds one.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 128 * 1024;
 
 /// The records of one batch.
 pub(crate) struct Columns {

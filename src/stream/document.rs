@@ -222,13 +222,16 @@ impl Sink for Document {
         if self.follows {
             self.buffer.extend_from_slice(self.separator);
         }
+        let before = self.buffer.len();
         if let Err(error) = self.encoder.record(record, &mut self.buffer) {
             self.failure = Some(Failure::Format(error));
             return Err(Stop);
         }
         self.follows = true;
         self.records += 1;
-        if self.buffer.len() >= CHUNK_BYTES {
+        let written = self.buffer.len() - before;
+        // Full before the next record, or the next block of them, would not fit.
+        if written > 0 && self.buffer.len() + written > CHUNK_BYTES {
             self.full()
         } else {
             Ok(())
