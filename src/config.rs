@@ -90,6 +90,8 @@ pub struct Stream {
     pub time: String,
     /// The column that holds a record's id.
     pub id: String,
+    /// Whether clients may filter by the columns that are served.
+    pub filters: bool,
     /// The name of the format when the client asks for none.
     pub default_format: String,
     /// The columns to send, in order.
@@ -180,6 +182,8 @@ struct WrittenStream {
     table: String,
     time: String,
     id: String,
+    #[serde(default)]
+    filters: Option<bool>,
     #[serde(default)]
     default_format: Option<String>,
     columns: Vec<WrittenColumn>,
@@ -354,6 +358,7 @@ impl Check<'_> {
             table,
             time,
             id,
+            filters,
             default_format,
             columns,
         } = written;
@@ -408,6 +413,7 @@ impl Check<'_> {
             table,
             time,
             id,
+            filters: filters.unwrap_or(true),
             default_format,
             schema,
         })

@@ -5,7 +5,8 @@
 //! | `http/server.rs` | accepts connections, stops gracefully |
 //! | `http/request.rs` | who asks: request id, HTTP version; refuses methods and bodies |
 //! | `http/target.rs` | path → stream and extension |
-//! | `http/parameters.rs` | query string → selection and format |
+//! | `http/parameters.rs` | query string → what to read, format and its options |
+//! | `http/filters.rs` | one filter of a column |
 //! | `http/negotiation.rs` | `Accept`, `Accept-Encoding` (RFC 9110) → format, coding |
 //! | `http/connection.rs` | borrows a pooled connection |
 //! | `http/catalogue.rs` | what there is: streams, and their columns in several dialects |
@@ -16,6 +17,7 @@
 mod body;
 mod catalogue;
 mod connection;
+mod filters;
 mod negotiation;
 mod parameters;
 mod problem;
@@ -35,13 +37,15 @@ use warp::reply::Response;
 use problem::{Problem, shortened};
 
 use crate::config::{Config, Stream};
+use crate::selection::View;
 use crate::store::Store;
 use crate::stream::Coding;
 use crate::stream::connections::Connections;
 
 /// What every request needs: the streams, the formats and the connections.
 pub struct App {
-    streams: Vec<Arc<Stream>>,
+    /// The streams, each as the view of all there is in it.
+    streams: Vec<Arc<View>>,
     formats: Registry,
     connections: Connections,
     wait: Duration,
@@ -52,8 +56,9 @@ pub struct App {
 impl App {
     /// The application that serves the configured streams from a store.
     pub fn new(config: &Config, formats: Registry, store: Arc<dyn Store>) -> App {
+        let whole = |stream: &Arc<Stream>| Arc::new(View::whole(Arc::clone(stream)));
         App {
-            streams: config.streams.clone(),
+            streams: config.streams.iter().map(whole).collect(),
             formats,
             connections: Connections::new(store),
             wait: config.database.wait,
@@ -64,11 +69,11 @@ impl App {
 
 impl App {
     /// The stream of that name; 404 when there is none.
-    fn stream(&self, name: &str) -> Result<&Arc<Stream>, Problem> {
-        let found = self.streams.iter().find(|stream| stream.name == name);
+    fn stream(&self, name: &str) -> Result<&Arc<View>, Problem> {
+        let found = self.streams.iter().find(|view| view.stream.name == name);
         found.ok_or_else(|| {
             let detail = format!("there is no stream called {:?}", shortened(name));
-            let names = self.streams.iter().map(|stream| stream.name.as_str());
+            let names = self.streams.iter().map(|view| view.stream.name.as_str());
             Problem::not_found(detail).allowing(name, names)
         })
     }

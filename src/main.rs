@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{ADDRESS, Config, DEFAULT_FILE, Stream, plain};
+use flows::config::{ADDRESS, Config, DEFAULT_FILE, plain};
 use flows::generate::Lines;
 use flows::http::{App, server};
 use flows::import::{ImportError, Imported, Interrupt, Source, import};
@@ -195,7 +195,7 @@ fn report(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "database {}", config.database.path.display())?;
     let mut errors = 0;
-    for finding in check(&config.database, streams(config)) {
+    for finding in check(&config.database, &config.streams) {
         match finding {
             Finding::Fine(text) => writeln!(out, "{text}")?,
             Finding::Warning(text) => writeln!(out, "warning: {text}")?,
@@ -217,15 +217,11 @@ fn report(config: &Config) -> anyhow::Result<()> {
     .context(Usage)
 }
 
-fn streams(config: &Config) -> impl Iterator<Item = &Stream> {
-    config.streams.iter().map(Arc::as_ref)
-}
-
 /// Checks, then serves until a signal.
 fn serve_checked(config: &Config) -> anyhow::Result<()> {
     log_to_stderr();
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    for finding in check(&config.database, streams(config)) {
+    for finding in check(&config.database, &config.streams) {
         match finding {
             Finding::Fine(_) => {}
             Finding::Warning(text) => warnings.push(text),

@@ -1,29 +1,95 @@
-//! Which records a client asks for.
+//! Which records a client asks for, of which columns, in which order.
 
-/// The names of the request's parameters.
-pub const PARAMETERS: [&str; 4] = ["scanned_after", "scanned_before", "limit", "format"];
+use std::sync::Arc;
 
-/// The records that a client asks for: a window of time, and at most so many of it.
-///
-/// The window is open below and closed above, so that consecutive windows neither overlap nor leave
-/// a gap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// Only records with a time strictly greater, in the unit of the stream's time column.
-    pub scanned_after: Option<i64>,
-    /// Only records with a time less or equal.
-    pub scanned_before: Option<i64>,
-    /// At most so many, the first in `(time, id)` order; 0 to `i64::MAX`.
-    pub limit: Option<u64>,
+use flows_formats::{Column, Schema, Type};
+
+use crate::config::Stream;
+
+/// The names of the request's parameters. No stream and no column may be called so.
+pub const PARAMETERS: [&str; 9] = [
+    "scanned_after",
+    "scanned_before",
+    "after",
+    "until",
+    "limit",
+    "order",
+    "columns",
+    "count",
+    "format",
+];
+
+/// The order in which records come, and so what a position is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// By time, then by id: the order of history.
+    #[default]
+    Time,
+    /// By id: the order of arrival, in tables whose ids only grow.
+    Id,
+}
+
+impl Order {
+    /// Every order.
+    pub const ALL: [Order; 2] = [Order::Time, Order::Id];
+
+    /// Its name in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Time => "time",
+            Order::Id => "id",
+        }
+    }
+
+    /// A position as clients write it: `TIME:ID`, or `ID` in the order of ids.
+    ///
+    /// ```
+    /// use flows::selection::{Order, Position};
+    /// assert_eq!(Order::Time.position("7:42"), Some(Position { time: 7, id: 42 }));
+    /// assert_eq!(Order::Id.position("42"), Some(Position { time: 42, id: i64::MAX }));
+    /// assert_eq!(Order::Time.position("42"), None);
+    /// ```
+    pub fn position(self, text: &str) -> Option<Position> {
+        let integer = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+        match self {
+            Order::Time => {
+                let (time, id) = text.split_once(':')?;
+                Some(Position {
+                    time: integer(time)?,
+                    id: integer(id)?,
+                })
+            }
+            // What orders comes first, and there is nothing behind it.
+            Order::Id => Some(Position {
+                time: integer(text)?,
+                id: i64::MAX,
+            }),
+        }
+    }
+
+    /// What [`Order::position`] reads.
+    pub fn written(self, position: Position) -> String {
+        match self {
+            Order::Time => format!("{}:{}", position.time, position.id),
+            Order::Id => position.time.to_string(),
+        }
+    }
 }
 
 /// A record's place in a stream. Records come in this order: by time, then by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The record's time.
+    /// The record's time; in the order of ids, its id.
     pub time: i64,
     /// The record's id.
     pub id: i64,
+}
+
+impl Position {
+    /// The position behind every record of a second, or of an id.
+    pub fn end_of(time: i64) -> Position {
+        Position { time, id: i64::MAX }
+    }
 }
 
 /// A run of records between two positions: a window, a page, or a slice of one.
@@ -37,20 +103,132 @@ pub struct Range {
     pub limit: Option<u64>,
 }
 
-impl From<Selection> for Range {
-    /// The window's bounds lie behind every record of their second.
-    ///
-    /// ```
-    /// use flows::selection::{Position, Range, Selection};
-    /// let window = Selection { scanned_after: Some(7), ..Selection::default() };
-    /// assert_eq!(Range::from(window).after, Some(Position { time: 7, id: i64::MAX }));
-    /// ```
-    fn from(selection: Selection) -> Range {
-        let end_of = |time: i64| Position { time, id: i64::MAX };
-        Range {
-            after: selection.scanned_after.map(end_of),
-            until: selection.scanned_before.map(end_of),
-            limit: selection.limit,
+/// How a filter compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operator {
+    /// Equal to the value.
+    Equal,
+    /// Not null, and not equal to the value.
+    NotEqual,
+    /// Greater than the value.
+    Greater,
+    /// Greater than the value, or equal to it.
+    GreaterOrEqual,
+    /// Less than the value.
+    Less,
+    /// Less than the value, or equal to it.
+    LessOrEqual,
+    /// Equal to one of the values.
+    In,
+    /// A text in which `*` stands for any characters and `?` for one. Upper is not lower case.
+    Like,
+    /// Null.
+    Null,
+    /// Not null.
+    NotNull,
+}
+
+/// A value that a column is compared to, of the column's declared type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operand {
+    /// For a column of integers.
+    Integer(i64),
+    /// For a column of reals. Never NaN.
+    Real(f64),
+    /// For a column of texts.
+    Text(String),
+    /// For a column of blobs.
+    Blob(Vec<u8>),
+}
+
+/// A condition that records must meet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Filter {
+    /// The column's name.
+    pub column: String,
+    /// The column's declared type, by which it is compared.
+    pub kind: Type,
+    /// How it is compared.
+    pub operator: Operator,
+    /// What it is compared to: as many as the operator takes.
+    pub operands: Vec<Operand>,
+}
+
+/// What a request reads of a stream: the columns it sends, in which order, and which records.
+#[derive(Debug)]
+pub struct View {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// The columns to send.
+    pub schema: Schema,
+    /// The order of records.
+    pub order: Order,
+    /// All of them must hold.
+    pub filters: Vec<Filter>,
+    /// Tells views from one another that need different queries, whatever is compared to.
+    key: String,
+}
+
+impl View {
+    /// All columns and records of a stream, in the order of time.
+    pub fn whole(stream: Arc<Stream>) -> View {
+        let schema = stream.schema.clone();
+        View::new(stream, schema.columns, Order::Time, Vec::new())
+    }
+
+    /// Some columns of a stream, and the records that meet all filters.
+    pub fn new(
+        stream: Arc<Stream>,
+        columns: Vec<Column>,
+        order: Order,
+        filters: Vec<Filter>,
+    ) -> View {
+        let mut key = Key(format!("{} {}", stream.name, order.name()));
+        if columns != stream.schema.columns {
+            columns.iter().for_each(|column| key.add(&column.name));
         }
+        for filter in &filters {
+            key.add(&filter.column);
+            let (operator, operands) = (filter.operator, filter.operands.len());
+            key.0.push_str(&format!("{operator:?} {operands}"));
+        }
+        let schema = Schema {
+            name: stream.schema.name.clone(),
+            columns,
+        };
+        View {
+            stream,
+            schema,
+            order,
+            filters,
+            key: key.0,
+        }
+    }
+
+    /// Equal for views of one stream that differ in nothing but what they compare to.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The column that records are ordered by.
+    pub fn time(&self) -> &str {
+        match self.order {
+            Order::Time => &self.stream.time,
+            Order::Id => &self.stream.id,
+        }
+    }
+
+    /// The column that orders records of the same time.
+    pub fn id(&self) -> &str {
+        &self.stream.id
+    }
+}
+
+/// A key whose parts cannot run into one another.
+struct Key(String);
+
+impl Key {
+    fn add(&mut self, part: &str) {
+        self.0.push_str(&format!(" {}:{part} ", part.len()));
     }
 }

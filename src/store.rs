@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use flows_formats::Record;
 
-use crate::config::Stream;
-use crate::selection::{Position, Range};
+use crate::selection::{Position, Range, View};
 
 /// A database with a pool of connections.
 pub trait Store: Send + Sync {
@@ -46,37 +45,58 @@ pub trait Connection: Send {
     ///
     /// # Errors
     /// [`StoreError::Busy`] when a writer holds the lock; otherwise what the database said.
-    fn begin(&mut self, stream: &Stream) -> Result<(), StoreError>;
+    fn begin(&mut self, view: &View) -> Result<(), StoreError>;
 
     /// What the connection sees: in a snapshot the snapshot's version, else the present one.
     ///
     /// # Errors
     /// What the database said.
-    fn version(&mut self, stream: &Stream) -> Result<Version, StoreError>;
+    fn version(&mut self, view: &View) -> Result<Version, StoreError>;
 
     /// Whether the stream's snapshots begin without waiting for writers, and its ranges are found
     /// without reading what is before them, so that a small one takes microseconds. Never blocks;
     /// says no until the stream's first snapshot on this connection.
-    fn is_prompt(&mut self, stream: &Stream) -> bool;
+    fn is_prompt(&mut self, view: &View) -> bool;
 
     /// Whether a run of records from the middle of the stream is found without reading all before
     /// it, so that a range can be scanned in several slices at once.
     ///
     /// # Errors
     /// What the database said.
-    fn sliceable(&mut self, stream: &Stream) -> Result<bool, StoreError>;
+    fn sliceable(&mut self, view: &View) -> Result<bool, StoreError>;
 
-    /// The position of the range's record number `records`, counted from 1; `None` when the range
-    /// has fewer. The range's limit does not count.
+    /// The position of the range's record number `records`, counted from 1, whether it meets the
+    /// filters or not; `None` when the range has fewer. The range's limit does not count.
     ///
     /// # Errors
-    /// What the database said.
+    /// [`StoreError::Stopped`] when `cancel` was set, or when no index finds it and it takes too long;
+    /// otherwise what the database said.
     fn nth(
         &mut self,
-        stream: &Stream,
+        view: &View,
         range: &Range,
         records: u64,
+        cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError>;
+
+    /// The position of the range's last record, whether it meets the filters or not; `None` when the
+    /// range is empty. The range's limit does not count.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when `cancel` was set, or when no index finds it and it takes too long;
+    /// otherwise what the database said.
+    fn last(
+        &mut self,
+        view: &View,
+        range: &Range,
+        cancel: &Cancel,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// How many records of the range meet the filters; no more than its limit.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when `cancel` was set; otherwise what the database said.
+    fn count(&mut self, view: &View, range: &Range, cancel: &Cancel) -> Result<u64, StoreError>;
 
     /// A position within the range, about `records` records behind its beginning, found at less
     /// cost than [`Connection::nth`]; `None` when the range has no more, or not many more.
@@ -85,7 +105,7 @@ pub trait Connection: Send {
     /// What the database said.
     fn cut(
         &mut self,
-        stream: &Stream,
+        view: &View,
         range: &Range,
         records: u64,
     ) -> Result<Option<Position>, StoreError>;
@@ -100,7 +120,7 @@ pub trait Connection: Send {
     /// database said.
     fn scan_into(
         &mut self,
-        stream: &Arc<Stream>,
+        view: &Arc<View>,
         range: &Range,
         sink: Box<dyn Sink>,
         cancel: &Cancel,
@@ -114,12 +134,12 @@ impl dyn Connection + '_ {
     /// Those of [`Connection::scan_into`].
     pub fn scan<S: Sink>(
         &mut self,
-        stream: &Arc<Stream>,
+        view: &Arc<View>,
         range: &Range,
         sink: S,
         cancel: &Cancel,
     ) -> (S, Result<(), StoreError>) {
-        let (sink, result) = self.scan_into(stream, range, Box::new(sink), cancel);
+        let (sink, result) = self.scan_into(view, range, Box::new(sink), cancel);
         let sink: Box<dyn Any> = sink;
         let sink = sink
             .downcast()
@@ -129,11 +149,11 @@ impl dyn Connection + '_ {
 }
 /// Takes the records of a scan.
 pub trait Sink: Any + Send {
-    /// Takes one record.
+    /// Takes one record, which stands at `position`.
     ///
     /// # Errors
     /// [`Stop`] ends the scan.
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop>;
+    fn record(&mut self, record: &Record<'_>, position: Position) -> Result<(), Stop>;
 
     /// Called many times a second while the scan runs, whether it finds records or not.
     ///

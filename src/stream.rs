@@ -8,6 +8,7 @@
 //! | `stream/connections.rs` | who gets a connection: requests in turn, helpers while cores are idle |
 //! | `stream/buffers.rs` | chunks' memory, used again |
 //! | `stream/document.rs` | records in, chunks out |
+//! | `stream/ends.rs` | where a reply will end |
 //! | `stream/coding.rs` | chunks compressed by zstd or gzip |
 //! | `stream/slices.rs` | one document in several slices at once |
 //! | `stream/small.rs` | a small document, on the spot |
@@ -16,6 +17,7 @@ mod buffers;
 mod coding;
 pub mod connections;
 mod document;
+mod ends;
 mod slices;
 mod small;
 
@@ -28,15 +30,15 @@ use flate2::Crc;
 use flows_formats::RecordEncoder;
 use tokio::sync::mpsc;
 
-use crate::config::Stream;
-use crate::selection::Range;
+use crate::selection::{Range, View};
 use crate::store::{Cancel, Stop, StoreError};
 use buffers::Buffers;
 pub use coding::Coding;
 use coding::Trailer;
 use connections::Lease;
 use document::{Document, FindHelpers};
-use slices::{Slices, queue};
+pub use ends::End;
+use slices::{FILTERED_RECORDS, Slices, queue};
 pub use small::at_once;
 
 /// A chunk leaves when it holds so many bytes. Larger costs memory per stream, smaller costs speed.
@@ -63,6 +65,8 @@ pub struct Chunk {
     pub replaced: u64,
     /// What ends behind this chunk.
     pub ends: Ends,
+    /// What the head of the reply says. Only the first chunk has it.
+    pub end: Option<End>,
 }
 
 /// What ends behind a chunk.
@@ -112,9 +116,9 @@ impl StreamError {
         }
     }
 
-    fn format(stream: &Stream, source: flows_formats::Error) -> StreamError {
+    fn format(view: &View, source: flows_formats::Error) -> StreamError {
         StreamError::Format {
-            stream: stream.name.clone(),
+            stream: view.stream.name.clone(),
             source,
         }
     }
@@ -171,10 +175,11 @@ impl Drop for Chunks {
 /// connection goes home when the scan has ended. Needs a tokio runtime.
 pub fn start(
     mut lease: Lease,
-    stream: Arc<Stream>,
+    view: Arc<View>,
     encoder: Box<dyn RecordEncoder>,
     range: Range,
     coding: Coding,
+    count: bool,
 ) -> Chunks {
     let (slices, receiver) = mpsc::channel(WAITING_SLICES);
     let cancel = Cancel::default();
@@ -189,9 +194,10 @@ pub fn start(
             return;
         };
         let pump = Pump {
-            stream,
+            view,
             range,
             coding,
+            count,
             cancel,
             buffers: Buffers::default(),
             slices,
@@ -211,9 +217,11 @@ pub fn start(
 
 /// One stream on its way.
 struct Pump {
-    stream: Arc<Stream>,
+    view: Arc<View>,
     range: Range,
     coding: Coding,
+    /// Whether records are counted before they are sent.
+    count: bool,
     cancel: Cancel,
     buffers: Buffers,
     slices: mpsc::Sender<Slice>,
@@ -228,8 +236,10 @@ impl Pump {
         lease: &mut Lease,
         encoder: Box<dyn RecordEncoder>,
     ) -> Result<Document, StreamError> {
-        lease.begin(&self.stream)?;
-        let can_slice = lease.sliceable(&self.stream)? && encoder.fork().is_some();
+        lease.begin(&self.view)?;
+        // What is left of a limit is not known before the filters have let through what they do.
+        let counts = self.range.limit.is_some() && !self.view.filters.is_empty();
+        let can_slice = !counts && lease.sliceable(&self.view)? && encoder.fork().is_some();
         let connections = lease.connections();
         let find: FindHelpers = Box::new(move || {
             if can_slice {
@@ -243,9 +253,9 @@ impl Pump {
             return self.end(document);
         }
         let mut helpers = std::mem::take(&mut document.helpers);
-        let before = lease.version(&self.stream)?;
+        let before = lease.version(&self.view)?;
         helpers = self.join(lease, helpers)?;
-        if lease.version(&self.stream)? != before
+        if lease.version(&self.view)? != before
             && let Some(encoder) = document.encoder.fork()
         {
             // Someone has written since the document began. Nothing of it is sent, so that it can
@@ -272,9 +282,29 @@ impl Pump {
 
     /// Writes the beginning of the document, and all of it unless it finds helpers.
     fn begin(&self, lease: &mut Lease, mut document: Document) -> Result<Document, StreamError> {
-        document.begin(&self.stream)?;
-        let (mut document, scanned) = lease.scan(&self.stream, &self.range, document, &self.cancel);
-        document.end_slice(&self.stream, scanned)?;
+        let Pump {
+            view,
+            range,
+            cancel,
+            ..
+        } = self;
+        let mut end = ends::before(lease, view, range, cancel)?;
+        if self.count {
+            end.count = Some(lease.count(view, range, cancel)?);
+        }
+        document.head = Some(end);
+        document.begin(view)?;
+        let (mut document, scanned) = lease.scan(view, range, document, cancel);
+        document.end_slice(view, scanned)?;
+        if let Some(head) = &mut document.head
+            && head.position.is_none()
+            && document.helpers.is_empty()
+        {
+            // All of it is in the first chunk.
+            let count = head.count;
+            let end = ends::behind(lease, view, range, (document.records, document.last))?;
+            *head = End { count, ..end };
+        }
         Ok(document)
     }
 
@@ -283,14 +313,14 @@ impl Pump {
     /// A helper that has seen no change from before the snapshot was taken until its own was has
     /// the same snapshot.
     fn join(&self, lease: &mut Lease, helpers: Vec<Lease>) -> Result<Vec<Lease>, StreamError> {
-        let stream = &self.stream;
+        let view = &self.view;
         let before: Vec<_> = helpers
             .into_iter()
-            .map(|mut helper| (helper.version(stream), helper))
+            .map(|mut helper| (helper.version(view), helper))
             .collect();
-        lease.begin(stream)?;
+        lease.begin(view)?;
         let same = |(before, mut helper): (Result<_, _>, Lease)| {
-            let same = helper.begin(stream).is_ok() && helper.version(stream).ok() == before.ok();
+            let same = helper.begin(view).is_ok() && helper.version(view).ok() == before.ok();
             same.then_some(helper)
         };
         Ok(before.into_iter().filter_map(same).collect())
@@ -305,17 +335,21 @@ impl Pump {
     ) -> Result<Document, StreamError> {
         let written = document.records;
         let slices = Slices {
-            stream: &self.stream,
+            view: &self.view,
             cancel: &self.cancel,
             buffers: &self.buffers,
             coding: self.coding,
             queue: &self.slices,
             left: Mutex::new(Some(Range {
-                after: lease.nth(&self.stream, &self.range, written)?,
+                after: document.last,
                 limit: self.range.limit.map(|limit| limit - written),
                 ..self.range
             })),
-            records_per_slice: Slices::records_per_slice(written, document.buffer.len()),
+            records_per_slice: if self.view.filters.is_empty() {
+                Slices::records_per_slice(written, document.buffer.len())
+            } else {
+                FILTERED_RECORDS
+            },
             records: AtomicU64::new(written),
             helping: AtomicUsize::new(helpers.len()),
             failed: AtomicBool::new(false),
@@ -343,7 +377,7 @@ impl Pump {
 
     /// Writes the end of the document.
     fn end(&self, mut document: Document) -> Result<Document, StreamError> {
-        document.end(&self.stream)?;
+        document.end(&self.view)?;
         Ok(document)
     }
 }

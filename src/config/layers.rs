@@ -190,7 +190,7 @@ fn verify(
 }
 
 /// The keys of a list's element that may be left out: their defaults are not those of the element.
-const OPTIONAL: [&str; 2] = ["default_format", "nullable"];
+const OPTIONAL: [&str; 3] = ["default_format", "filters", "nullable"];
 
 /// Refuses an element of a list that lacks a key.
 fn complete(value: &Value, default: &Value, path: &str, origin: &str) -> Result<(), ConfigError> {

@@ -9,6 +9,7 @@ use warp::Stream;
 
 use super::parameters::Asked;
 use super::request::Shared;
+use crate::selection::{Order, Position};
 use crate::stream::{Chunk, Chunks, Ends, StreamError};
 
 /// A body that yields a document's chunks. When it is dropped it logs how the request ended.
@@ -84,21 +85,12 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(asked: &Asked) -> Log {
-        let bound = |bound: Option<i64>| bound.map_or(String::new(), |time| time.to_string());
-        let selection = &asked.selection;
-        let (after, before) = (
-            bound(selection.scanned_after),
-            bound(selection.scanned_before),
-        );
-        let limit = selection
-            .limit
-            .map_or(String::new(), |limit| format!(" limit {limit}"));
         Log {
             request: Shared::clone(&asked.request),
-            stream: asked.stream.name.clone(),
+            stream: asked.view.stream.name.clone(),
             format: asked.format.name,
             coding: asked.coding.name(),
-            window: format!("({after}..{before}]{limit}"),
+            window: window(asked),
             records: 0,
             replaced: 0,
             bytes: 0,
@@ -119,6 +111,30 @@ impl Log {
     pub(super) fn ended(&mut self, how: impl Into<String>) {
         self.ended.get_or_insert_with(|| how.into());
     }
+}
+
+/// What is read, in words: `(AFTER..UNTIL] limit N by id, 2 filters`.
+fn window(asked: &Asked) -> String {
+    let Asked { view, range, .. } = asked;
+    // Behind all records of a second, the second says it.
+    let bound = |bound: Option<Position>| match bound {
+        None => String::new(),
+        Some(Position { time, id: i64::MAX }) => time.to_string(),
+        Some(position) => view.order.written(position),
+    };
+    let mut window = format!("({}..{}]", bound(range.after), bound(range.until));
+    if let Some(limit) = range.limit {
+        window += &format!(" limit {limit}");
+    }
+    if view.order == Order::Id {
+        window += " by id";
+    }
+    match view.filters.len() {
+        0 => {}
+        1 => window += ", 1 filter",
+        filters => window += &format!(", {filters} filters"),
+    }
+    window
 }
 
 impl Drop for Log {

@@ -13,7 +13,7 @@ use warp::{Filter, Rejection};
 use super::App;
 use super::problem::{Problem, shortened};
 use super::request;
-use crate::config::Stream;
+use crate::selection::View;
 
 /// Both routes.
 pub(super) fn catalogue(
@@ -39,7 +39,8 @@ fn streams(app: &App, query: &str) -> Result<Response, Problem> {
     if let Some((name, value)) = form_urlencoded::parse(query.as_bytes()).next() {
         return Err(unknown(&name, &value, []));
     }
-    let of = |stream: &Arc<Stream>| {
+    let of = |view: &Arc<View>| {
+        let stream = &view.stream;
         let url = format!("/api/v1/stream/{}", stream.name);
         let formats = app.formats.iter().map(|format| {
             json!({
@@ -70,7 +71,7 @@ fn streams(app: &App, query: &str) -> Result<Response, Problem> {
 
 /// The columns of a stream, in the dialect asked for.
 fn schema(app: &App, name: &str, query: &str) -> Result<Response, Problem> {
-    let stream = app.stream(name)?;
+    let stream = &app.stream(name)?.stream;
     let mut dialect = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "dialect" {

@@ -1,30 +1,32 @@
-//! Query string → [`Selection`], format and its options. Strict: what is not understood is not
+//! Query string → what to read, format and its options. Strict: what is not understood is not
 //! ignored.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use flows_formats::{Format, Options};
+use flows_formats::{Column, Format, Options, Type};
 use warp::Rejection;
 use warp::http::StatusCode;
 
+use super::filters::{filter, list_of};
 use super::negotiation;
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
-use crate::config::Stream;
-use crate::selection::{PARAMETERS, Selection};
+use crate::selection::{Filter, Operand, Operator, Order, PARAMETERS, Position, Range, View};
 use crate::stream::Coding;
 
 /// What the client asks for.
 pub(super) struct Asked {
     pub(super) request: Shared,
-    pub(super) stream: Arc<Stream>,
+    pub(super) view: Arc<View>,
+    pub(super) range: Range,
+    /// Whether it asks how many records there are.
+    pub(super) count: bool,
     pub(super) format: &'static Format,
     pub(super) media_type: &'static str,
     pub(super) options: Options,
     pub(super) coding: Coding,
-    pub(super) selection: Selection,
 }
 
 /// Reads the query string of a request for `target`; 400 when anything in it is not understood, 406
@@ -37,59 +39,198 @@ pub(super) async fn asked(
     read(target, &query, request).map_err(Problem::rejection)
 }
 
-/// The options of formats, as they stand in the query: `FORMAT.OPTION` and value.
-type WrittenOptions<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
+/// Parameters that are no common ones: filters, and options of the format.
+type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
 fn read(target: Target, query: &str, request: Shared) -> Result<Asked, Problem> {
     let mut values: [Option<Cow<'_, str>>; PARAMETERS.len()] = Default::default();
-    let mut options: WrittenOptions<'_> = Vec::new();
+    let mut others: Others<'_> = Vec::new();
+    let mut filters = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let Some(at) = PARAMETERS.iter().position(|known| *known == name) else {
-            if options.iter().any(|(known, _)| *known == name) {
+        if let Some(at) = PARAMETERS.iter().position(|known| *known == name) {
+            if values[at].is_some() {
                 return Err(repeated(&name, &value));
             }
-            options.push((name, value));
-            continue;
-        };
-        if values[at].is_some() {
+            values[at] = Some(value);
+        } else if let Some(column) = column(&target.view, &name) {
+            // More than once means that all must hold.
+            filters.push(allowed(&target.view, filter(column, &value)?)?);
+        } else if others.iter().any(|(known, _)| *known == name) {
             return Err(repeated(&name, &value));
+        } else {
+            others.push((name, value));
         }
-        values[at] = Some(value);
     }
-    let [after, before, limit, format] = &values;
-    let integer = |name, value: &Option<Cow<'_, str>>, least| {
+    let [
+        scanned_after,
+        scanned_before,
+        after,
+        until,
+        limit,
+        order,
+        columns,
+        count,
+        format,
+    ] = &values;
+    let order = order.as_deref().map_or(Ok(Order::Time), self::order)?;
+    let limit = limit.as_deref().map(|value| integer("limit", value, 0));
+    let time = |name, value: &Option<Cow<'_, str>>| {
+        let value = value.as_deref();
         value
-            .as_deref()
-            .map(|value| integer(name, value, least))
+            .map(|value| integer(name, value, i64::MIN))
             .transpose()
     };
-    let selection = Selection {
-        scanned_after: integer("scanned_after", after, i64::MIN)?,
-        scanned_before: integer("scanned_before", before, i64::MIN)?,
-        limit: integer("limit", limit, 0)?.map(i64::unsigned_abs),
+    let window = (
+        time("scanned_after", scanned_after)?,
+        time("scanned_before", scanned_before)?,
+    );
+    let position = |name, value: &Option<Cow<'_, str>>| {
+        let value = value.as_deref();
+        value.map(|value| position(name, value, order)).transpose()
+    };
+    let mut range = Range {
+        after: position("after", after)?,
+        until: position("until", until)?,
+        limit: limit.transpose()?.map(i64::unsigned_abs),
+    };
+    match order {
+        Order::Time => {
+            // The window's bounds lie behind every record of their second.
+            let (after, before) = (
+                window.0.map(Position::end_of),
+                window.1.map(Position::end_of),
+            );
+            range.after = range.after.max(after);
+            range.until = [range.until, before].into_iter().flatten().min();
+        }
+        Order::Id => {
+            let bounds = [
+                (Operator::Greater, window.0),
+                (Operator::LessOrEqual, window.1),
+            ];
+            let bound = |(operator, time): (_, Option<i64>)| {
+                Some(Filter {
+                    column: target.view.stream.time.clone(),
+                    kind: Type::Integer,
+                    operator,
+                    operands: vec![Operand::Integer(time?)],
+                })
+            };
+            filters.extend(bounds.into_iter().filter_map(bound));
+        }
+    }
+    let columns = columns
+        .as_deref()
+        .map(|list| self::columns(&target.view, list));
+    let view = match (columns.transpose()?, order) {
+        (None, Order::Time) if filters.is_empty() => Arc::clone(&target.view),
+        (columns, order) => {
+            let columns = columns.unwrap_or_else(|| target.view.schema.columns.clone());
+            let stream = Arc::clone(&target.view.stream);
+            Arc::new(View::new(stream, columns, order, filters))
+        }
+    };
+    let count = match count.as_deref() {
+        None => false,
+        Some("exact") => true,
+        Some(value) => {
+            let detail = format!("count is {:?}; it must be exact", shortened(value));
+            return Err(Problem::bad_request(detail)
+                .about("count", Some(value))
+                .allowing(value, ["exact"]));
+        }
     };
     // Before the options, so that one of a format is not unknown for the want of the format.
     let (format, media_type) = match self::format(&target, format.as_deref())? {
-        Some(format) => (
-            format,
-            *format
-                .media_types
-                .first()
-                .unwrap_or(&"application/octet-stream"),
-        ),
+        Some(format) => {
+            let media_type = format.media_types.first();
+            (format, *media_type.unwrap_or(&"application/octet-stream"))
+        }
         None => accepted(&target, &request)?,
     };
-    let options = self::options(&target, format, options)?;
+    let options = self::options(&target, format, others)?;
     let coding = coding(&target, format, &request)?;
     Ok(Asked {
-        coding,
         request,
-        stream: target.stream,
+        view,
+        range,
+        count,
         format,
         media_type,
         options,
-        selection,
+        coding,
     })
+}
+
+/// The column of that name, if it is served.
+fn column<'v>(view: &'v View, name: &str) -> Option<&'v Column> {
+    view.schema
+        .columns
+        .iter()
+        .find(|column| column.name == name)
+}
+
+/// A filter, if the operator of the server allows any.
+fn allowed(view: &View, filter: Filter) -> Result<Filter, Problem> {
+    if view.stream.filters {
+        return Ok(filter);
+    }
+    let (column, stream) = (&filter.column, &view.stream.name);
+    let detail = format!(
+        "{column} cannot be compared: the stream {stream} allows no filters; its windows and columns \
+         can be chosen"
+    );
+    Err(Problem::new(StatusCode::FORBIDDEN, detail).about(column, None))
+}
+
+fn order(value: &str) -> Result<Order, Problem> {
+    let found = Order::ALL.into_iter().find(|order| order.name() == value);
+    found.ok_or_else(|| {
+        let detail = format!("order is {:?}; it must be time or id", shortened(value));
+        Problem::bad_request(detail)
+            .about("order", Some(value))
+            .allowing(value, Order::ALL.map(Order::name))
+    })
+}
+
+fn position(name: &str, value: &str, order: Order) -> Result<Position, Problem> {
+    order.position(value).ok_or_else(|| {
+        let allowed = match order {
+            Order::Time => "TIME:ID, two integers of 64 bits, such as 86400:1017",
+            Order::Id => "ID, an integer of 64 bits, since order is id",
+        };
+        let detail = format!("{name} is {:?}; it must be {allowed}", shortened(value));
+        Problem::bad_request(detail)
+            .about(name, Some(value))
+            .allowing_only(allowed)
+    })
+}
+
+/// The columns that a list names, in its order.
+fn columns(view: &View, list: &str) -> Result<Vec<Column>, Problem> {
+    let problem = |detail: String| Problem::bad_request(detail).about("columns", Some(list));
+    let names = list_of(list).ok_or_else(|| {
+        let detail = format!(
+            "columns is {:?}; it must be names with commas between them, those with commas or quotes \
+             in quotes",
+            shortened(list)
+        );
+        problem(detail).listing(view.schema.columns.iter().map(|column| &column.name))
+    })?;
+    let mut columns: Vec<Column> = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(column) = column(view, &name) else {
+            let detail = format!("there is no column {:?}", shortened(&name));
+            let known = view.schema.columns.iter().map(|column| &column.name);
+            return Err(problem(detail).allowing(&name, known));
+        };
+        if columns.contains(column) {
+            return Err(problem(format!("columns names {name} more than once"))
+                .allowing_only("each column at most once"));
+        }
+        columns.push(column.clone());
+    }
+    Ok(columns)
 }
 
 fn repeated(name: &str, value: &str) -> Problem {
@@ -103,7 +244,7 @@ fn repeated(name: &str, value: &str) -> Problem {
 fn options(
     target: &Target,
     format: &'static Format,
-    written: WrittenOptions<'_>,
+    written: Others<'_>,
 ) -> Result<Options, Problem> {
     let mut options = Options::new(format.options);
     for (name, value) in written {
@@ -142,7 +283,10 @@ fn unknown(target: &Target, format: &Format, name: &str, value: &str) -> Problem
     };
     let options = format.options.iter();
     let options = options.map(|option| format!("{}.{}", format.name, option.name));
-    let known = PARAMETERS.map(str::to_owned).into_iter().chain(options);
+    let columns = target.view.schema.columns.iter();
+    let columns = columns.map(|column| column.name.clone());
+    let known = PARAMETERS.map(str::to_owned).into_iter();
+    let known = known.chain(options).chain(columns);
     Problem::bad_request(detail)
         .about(name, Some(value))
         .allowing(name, known)
@@ -150,7 +294,7 @@ fn unknown(target: &Target, format: &Format, name: &str, value: &str) -> Problem
 
 /// The format that `Accept` likes best, and the media type that it means.
 fn accepted(target: &Target, request: &Shared) -> Result<(&'static Format, &'static str), Problem> {
-    let default = target.stream.default_format.as_str();
+    let default = target.view.stream.default_format.as_str();
     let formats = target.app.formats.iter();
     let mut formats: Vec<_> = formats.collect();
     // Stable: the others stay in order.

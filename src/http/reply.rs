@@ -1,8 +1,8 @@
 //! Head and body of a stream. The head waits for the first chunk: what fails before has a status.
 
 use warp::Reply;
-use warp::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, VARY};
-use warp::http::{HeaderMap, HeaderValue, StatusCode};
+use warp::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, LINK, VARY};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use super::body::{Body, Log};
@@ -10,7 +10,7 @@ use super::parameters::Asked;
 use super::problem::Problem;
 use crate::store::StoreError;
 use crate::stream::connections::Lease;
-use crate::stream::{self, Coding, Ends, StreamError};
+use crate::stream::{self, Coding, End, Ends, StreamError};
 
 /// Marks a reply whose log line is written when its body ends.
 #[derive(Clone, Copy)]
@@ -20,16 +20,19 @@ pub(super) struct LogsItself;
 pub(super) async fn stream(asked: Asked, lease: Lease) -> Response {
     let request = &asked.request;
     let mut log = Log::new(&asked);
+    let end;
     let mut response = match begin(&asked, lease, &mut log).await {
-        Ok(Begun::Whole(bytes)) => {
+        Ok(Begun::Whole(first)) => {
             log.ended(if request.head {
                 "complete, head only"
             } else {
                 "complete"
             });
-            Response::new(bytes.into())
+            end = first.end;
+            Response::new(first.bytes.into())
         }
         Ok(Begun::Streaming(first, chunks)) => {
+            end = first.end;
             if request.head {
                 log.ended("complete, head only");
             }
@@ -43,7 +46,7 @@ pub(super) async fn stream(asked: Asked, lease: Lease) -> Response {
             return response;
         }
     };
-    describe(response.headers_mut(), &asked);
+    describe(response.headers_mut(), &asked, end.unwrap_or_default());
     response.extensions_mut().insert(LogsItself);
     response
 }
@@ -51,24 +54,33 @@ pub(super) async fn stream(asked: Asked, lease: Lease) -> Response {
 /// A reply whose head can be written.
 enum Begun {
     /// The whole document.
-    Whole(bytes::Bytes),
+    Whole(stream::Chunk),
     /// The document's first chunk, and the others.
     Streaming(stream::Chunk, stream::Chunks),
 }
 
 async fn begin(asked: &Asked, mut lease: Lease, log: &mut Log) -> Result<Begun, Problem> {
-    let encoder = (asked.format.encoder)(&asked.stream.schema, &asked.options)
+    let encoder = (asked.format.encoder)(&asked.view.schema, &asked.options)
         .map_err(|error| Problem::bad_request(error.to_string()))?;
-    let (range, coding) = (asked.selection.into(), asked.coding);
-    if let Some(whole) = stream::at_once(&mut lease, &asked.stream, &*encoder, &range, coding) {
+    let (range, coding) = (asked.range, asked.coding);
+    if !asked.count
+        && let Some(whole) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding)
+    {
         log.sent(&whole);
-        return Ok(Begun::Whole(whole.bytes));
+        return Ok(Begun::Whole(whole));
     }
-    let mut chunks = stream::start(lease, asked.stream.clone(), encoder, range, coding);
+    let mut chunks = stream::start(
+        lease,
+        asked.view.clone(),
+        encoder,
+        range,
+        coding,
+        asked.count,
+    );
     let first = chunks.next().await.map_err(|error| problem(&error))?;
     if first.ends == Ends::Document {
         log.sent(&first);
-        return Ok(Begun::Whole(first.bytes));
+        return Ok(Begun::Whole(first));
     }
     if !asked.request.takes_chunks {
         return Err(Problem::new(
@@ -93,24 +105,54 @@ fn problem(error: &StreamError) -> Problem {
 /// What a reply depends on besides its URL.
 pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
-fn describe(headers: &mut HeaderMap, asked: &Asked) {
+fn describe(headers: &mut HeaderMap, asked: &Asked, end: End) {
     let media_type = asked.media_type;
     let text = media_type.starts_with("text/") || media_type.ends_with("/xml");
     let content_type = format!("{media_type}{}", if text { "; charset=utf-8" } else { "" });
-    let (stream, extension) = (&asked.stream.name, asked.format.extension);
+    let (stream, extension) = (&asked.view.stream.name, asked.format.extension);
     let disposition = format!("inline; filename=\"{stream}.{extension}\"");
-    for (name, value) in [
-        (CONTENT_TYPE, content_type),
-        (CONTENT_DISPOSITION, disposition),
-    ] {
-        // Media types, stream names and extensions are plain ASCII.
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
-    }
+    set(headers, CONTENT_TYPE, &content_type);
+    set(headers, CONTENT_DISPOSITION, &disposition);
     if asked.coding != Coding::Identity {
         let coding = HeaderValue::from_static(asked.coding.name());
         headers.insert(CONTENT_ENCODING, coding);
     }
     headers.insert(VARY, VARIES);
+    if let Some(position) = end.position {
+        let position = asked.view.order.written(position);
+        if end.more {
+            let next = next(&asked.request.uri, &position);
+            set(headers, LINK, &format!("<{next}>; rel=\"next\""));
+        }
+        set(
+            headers,
+            HeaderName::from_static("flows-position"),
+            &position,
+        );
+    }
+    if let Some(count) = end.count {
+        headers.insert("flows-count", count.into());
+    }
+}
+
+/// Sets a header to what is plain ASCII: media types, names of streams, extensions, URLs.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// The request's URL, moved on to a position.
+fn next(uri: &str, position: &str) -> String {
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let is_after = |pair: &&str| {
+        let name = form_urlencoded::parse(pair.as_bytes()).next();
+        name.is_some_and(|(name, _)| name == "after")
+    };
+    let pairs = query
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !is_after(pair));
+    let after = format!("after={position}");
+    let query: Vec<_> = pairs.chain([after.as_str()]).collect();
+    format!("{path}?{}", query.join("&"))
 }

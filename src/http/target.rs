@@ -8,12 +8,12 @@ use warp::{Filter, Rejection};
 
 use super::App;
 use super::problem::{Problem, shortened};
-use crate::config::Stream;
+use crate::selection::View;
 
-/// What a path names.
+/// What a path names: a stream, as the view of all there is in it.
 pub(super) struct Target {
     pub(super) app: Arc<App>,
-    pub(super) stream: Arc<Stream>,
+    pub(super) view: Arc<View>,
     /// The format of the path's extension, if it has one.
     pub(super) extension: Option<&'static Format>,
 }
@@ -41,7 +41,7 @@ fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
         Some((name, extension)) => (name, Some(extension)),
         None => (path, None),
     };
-    let stream = app.stream(name)?;
+    let view = app.stream(name)?;
     let extension = match extension {
         None => None,
         Some(extension) => Some(app.formats.by_extension(extension).ok_or_else(|| {
@@ -52,7 +52,7 @@ fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
     };
     Ok(Target {
         app: Arc::clone(app),
-        stream: Arc::clone(stream),
+        view: Arc::clone(view),
         extension,
     })
 }

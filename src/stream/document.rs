@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use super::buffers::Buffers;
 use super::coding::Coder;
 use super::connections::Lease;
-use super::{CHUNK_BYTES, Chunk, Coding, Ends, StreamError};
-use crate::config::Stream;
+use super::{CHUNK_BYTES, Chunk, Coding, End, Ends, StreamError};
+use crate::selection::{Position, View};
 use crate::store::{Sink, Stop, StoreError};
 
 /// How old the first chunk gets once it holds a record: until then a failure still has a status.
@@ -39,11 +39,15 @@ pub(super) struct Document {
     sender: Sender,
     /// The records written so far.
     pub(super) records: u64,
+    /// Where the last of them stands.
+    pub(super) last: Option<Position>,
     replaced: u64,
     /// Whether a record stands before the next one.
     follows: bool,
     /// The number of records in the chunks sent so far; `None` before the first.
     sent: Option<u64>,
+    /// What the head of the reply says, until the first chunk takes it.
+    pub(super) head: Option<End>,
     /// When the chunk was first seen to hold a record.
     filling_since: Option<Instant>,
     /// Asked once, when the first chunk is full.
@@ -106,9 +110,11 @@ impl Document {
             behind: false,
             sender,
             records: 0,
+            last: None,
             replaced: 0,
             follows: false,
             sent: None,
+            head: None,
             filling_since: None,
             find_helpers: None,
             helpers: Vec::new(),
@@ -117,21 +123,21 @@ impl Document {
     }
 
     /// Writes what comes before the first record.
-    pub(super) fn begin(&mut self, stream: &Stream) -> Result<(), StreamError> {
+    pub(super) fn begin(&mut self, view: &View) -> Result<(), StreamError> {
         self.encoder
             .begin(&mut self.buffer)
-            .map_err(|error| StreamError::format(stream, error))
+            .map_err(|error| StreamError::format(view, error))
     }
 
     /// Writes what the encoder has kept, if the slice was scanned to its end or stopped when
     /// helpers were found; else says why it was not.
     pub(super) fn end_slice(
         &mut self,
-        stream: &Stream,
+        view: &View,
         scanned: Result<(), StoreError>,
     ) -> Result<(), StreamError> {
         match self.failure.take() {
-            Some(Failure::Format(error)) => return Err(StreamError::format(stream, error)),
+            Some(Failure::Format(error)) => return Err(StreamError::format(view, error)),
             Some(Failure::Coding(error)) => return Err(StreamError::coding(self.coding, &error)),
             None => {}
         }
@@ -140,7 +146,7 @@ impl Document {
         }
         self.encoder
             .flush(&mut self.buffer)
-            .map_err(|error| StreamError::format(stream, error))
+            .map_err(|error| StreamError::format(view, error))
     }
 
     /// Goes on behind slices that others have written, with so many records in all by now.
@@ -152,10 +158,10 @@ impl Document {
     }
 
     /// Writes what comes after the last record.
-    pub(super) fn end(&mut self, stream: &Stream) -> Result<(), StreamError> {
+    pub(super) fn end(&mut self, view: &View) -> Result<(), StreamError> {
         self.encoder
             .end(self.records, &mut self.buffer)
-            .map_err(|error| StreamError::format(stream, error))
+            .map_err(|error| StreamError::format(view, error))
     }
 
     /// Sends what is in the buffer; waits while the client is behind.
@@ -189,6 +195,7 @@ impl Document {
             records,
             replaced,
             ends,
+            end: self.head.take(),
         };
         self.sender.blocking_send(Ok(chunk)).map_err(|_| Stop)
     }
@@ -218,8 +225,8 @@ impl Document {
 }
 
 impl Sink for Document {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
-        if self.follows {
+    fn record(&mut self, record: &Record<'_>, position: Position) -> Result<(), Stop> {
+        if self.follows && !self.separator.is_empty() {
             self.buffer.extend_from_slice(self.separator);
         }
         let before = self.buffer.len();
@@ -228,6 +235,7 @@ impl Sink for Document {
             return Err(Stop);
         }
         self.follows = true;
+        self.last = Some(position);
         self.records += 1;
         let written = self.buffer.len() - before;
         // Full before the next record, or the next block of them, would not fit.
@@ -252,7 +260,7 @@ impl Sink for Document {
                 }
                 self.filling_since = None;
                 if !self.buffer.is_empty() {
-                    return self.send(Ends::Nothing);
+                    return self.full();
                 }
             }
             Some(_) => {}

@@ -13,8 +13,7 @@ use super::buffers::Buffers;
 use super::connections::Lease;
 use super::document::{Document, Sender};
 use super::{CHUNK_BYTES, Coding, Ends, Slice, StreamError};
-use crate::config::Stream;
-use crate::selection::Range;
+use crate::selection::{Range, View};
 use crate::store::{Cancel, StoreError};
 
 /// About how many bytes of the document a slice writes: enough that finding its end is nothing
@@ -24,9 +23,12 @@ const SLICE_BYTES: usize = 4 * CHUNK_BYTES;
 /// Chunks of a slice that wait for their turn: all of a usual one.
 const WAITING_CHUNKS: usize = SLICE_BYTES / CHUNK_BYTES + 1;
 
+/// How many records a slice gets, before filters: how many they let through is not known.
+pub(super) const FILTERED_RECORDS: u64 = 100_000;
+
 /// What the workers of one document share.
 pub(super) struct Slices<'a> {
-    pub(super) stream: &'a Arc<Stream>,
+    pub(super) view: &'a Arc<View>,
     pub(super) cancel: &'a Cancel,
     pub(super) buffers: &'a Buffers,
     pub(super) coding: Coding,
@@ -92,7 +94,7 @@ impl Slices<'_> {
             return Ok(None);
         }
         let Slices {
-            stream,
+            view,
             records_per_slice,
             ..
         } = *self;
@@ -101,8 +103,8 @@ impl Slices<'_> {
             _ if alone => None,
             Some(limit) if limit <= records_per_slice => None,
             // What is left of a limit is known only if the slice's records are counted.
-            Some(_) => lease.nth(stream, &range, records_per_slice)?,
-            None => lease.cut(stream, &range, records_per_slice)?,
+            Some(_) => lease.nth(view, &range, records_per_slice, self.cancel)?,
+            None => lease.cut(view, &range, records_per_slice)?,
         };
         *left = cut.map(|cut| {
             let limit = range.limit.map(|limit| limit - records_per_slice);
@@ -121,8 +123,8 @@ impl Slices<'_> {
     }
 
     fn write(&self, lease: &mut Lease, range: &Range, slice: Document) -> Result<(), StreamError> {
-        let (mut slice, scanned) = lease.scan(self.stream, range, slice, self.cancel);
-        slice.end_slice(self.stream, scanned)?;
+        let (mut slice, scanned) = lease.scan(self.view, range, slice, self.cancel);
+        slice.end_slice(self.view, scanned)?;
         self.records.fetch_add(slice.records, Ordering::Relaxed);
         slice
             .send(Ends::Slice)

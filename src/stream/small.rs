@@ -11,9 +11,8 @@ use flows_formats::{Record, RecordEncoder};
 
 use super::coding::{Coder, Coding, Trailer};
 use super::connections::Lease;
-use super::{Chunk, Ends};
-use crate::config::Stream;
-use crate::selection::Range;
+use super::{Chunk, Ends, ends};
+use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Sink, Stop};
 
 /// The most bytes of a small document. What is written of a larger one is thrown away.
@@ -26,25 +25,25 @@ const MOST_TIME: Duration = Duration::from_millis(1);
 /// not, or if anything is wrong with it, which [`super::start`] will tell.
 pub fn at_once(
     lease: &mut Lease,
-    stream: &Arc<Stream>,
+    view: &Arc<View>,
     encoder: &dyn RecordEncoder,
     range: &Range,
     coding: Coding,
 ) -> Option<Chunk> {
-    if !lease.is_prompt(stream) {
+    if !lease.is_prompt(view) {
         return None;
     }
     let encoder = encoder.fork()?;
     // A format that panics must not take the connection with it.
     catch_unwind(AssertUnwindSafe(|| {
-        write(lease, stream, encoder, range, coding)
+        write(lease, view, encoder, range, coding)
     }))
     .ok()?
 }
 
 fn write(
     lease: &mut Lease,
-    stream: &Arc<Stream>,
+    view: &Arc<View>,
     encoder: Box<dyn RecordEncoder>,
     range: &Range,
     coding: Coding,
@@ -54,13 +53,15 @@ fn write(
         encoder,
         buffer: Vec::new(),
         records: 0,
+        last: None,
         replaced: 0,
         began: Instant::now(),
     };
-    lease.begin(stream).ok()?;
+    lease.begin(view).ok()?;
     small.encoder.begin(&mut small.buffer).ok()?;
-    let (mut small, scanned) = lease.scan(stream, range, small, &Cancel::default());
+    let (mut small, scanned) = lease.scan(view, range, small, &Cancel::default());
     scanned.ok()?;
+    let end = ends::behind(lease, view, range, (small.records, small.last)).ok()?;
     small.encoder.flush(&mut small.buffer).ok()?;
     small.encoder.end(small.records, &mut small.buffer).ok()?;
     let (bytes, crc) = if coding == Coding::Identity {
@@ -77,6 +78,7 @@ fn write(
         records: small.records,
         replaced: small.replaced,
         ends: Ends::Document,
+        end: Some(end),
     };
     Trailer::new(coding).follow(&mut chunk);
     Some(chunk)
@@ -88,12 +90,14 @@ struct Small {
     separator: &'static [u8],
     buffer: Vec<u8>,
     records: u64,
+    /// Where the last record stands.
+    last: Option<Position>,
     replaced: u64,
     began: Instant,
 }
 
 impl Sink for Small {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
+    fn record(&mut self, record: &Record<'_>, position: Position) -> Result<(), Stop> {
         if self.records > 0 {
             self.buffer.extend_from_slice(self.separator);
         }
@@ -101,6 +105,7 @@ impl Sink for Small {
             .record(record, &mut self.buffer)
             .map_err(|_| Stop)?;
         self.records += 1;
+        self.last = Some(position);
         if self.buffer.len() > MOST_BYTES {
             return Err(Stop);
         }

@@ -9,6 +9,8 @@
 //! | `reader` | starts readers and clients that are not ours |
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
 //! | `foreign` | every format and coding, read by readers that are not ours |
+//! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
+//! | `selecting` | `columns`, filters |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
 //! | `commands` | `generate`, `formats`, `demo`, `--help` |
@@ -27,8 +29,10 @@ mod foreign;
 mod harness;
 mod import;
 mod negotiation;
+mod positions;
 #[path = "../foreign/mod.rs"]
 mod reader;
+mod selecting;
 mod slices;
 mod tools;
 mod values;

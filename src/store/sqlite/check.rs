@@ -1,15 +1,17 @@
 //! What is wrong with a database, and how to mend it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Result};
 
 use super::query::{Query, Sorts, cast, quoted};
 use super::table::{Affinity, Table};
-use super::values::{described, is_integer};
+use super::values::{as_integer, described};
 use super::{INSTRUCTIONS, JournalMode};
 use crate::config::{Database, Stream};
+use crate::selection::{Order, View};
 use crate::suggest::nearest;
 
 /// How long looking at records may take.
@@ -29,7 +31,7 @@ pub enum Finding {
 /// Looks at the database and at every stream in it. Writes nothing.
 pub fn check<'s>(
     database: &Database,
-    streams: impl IntoIterator<Item = &'s Stream>,
+    streams: impl IntoIterator<Item = &'s Arc<Stream>>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let streams: Vec<_> = streams.into_iter().collect();
@@ -128,7 +130,7 @@ fn open(
 struct Look<'a> {
     database: &'a Database,
     connection: &'a Connection,
-    stream: &'a Stream,
+    stream: &'a Arc<Stream>,
 }
 
 impl Look<'_> {
@@ -146,7 +148,8 @@ impl Look<'_> {
         let Some(table) = Table::inspect(self.connection, &stream.table)? else {
             return self.no_table().map(Err);
         };
-        let query = match Query::new(self.connection, stream, &table)? {
+        let view = View::whole(Arc::clone(stream));
+        let query = match Query::new(self.connection, &view, &table)? {
             Ok(query) => query,
             Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
         };
@@ -166,6 +169,7 @@ impl Look<'_> {
             let text = format!("  {} {}{nullable}", column.name, column.kind);
             findings.push(Finding::Fine(text));
         }
+        findings.push(self.order_of_ids(&table)?);
         self.affinities(&table, findings);
         if query.sorts() != Sorts::Nothing {
             findings.push(self.warning(self.no_index(&table, &query)));
@@ -177,6 +181,39 @@ impl Look<'_> {
             )));
         }
         Ok(Ok(()))
+    }
+
+    /// Whether an index serves the order of ids, for clients that pull what has arrived.
+    fn order_of_ids(&self, table: &Table) -> Result<Finding> {
+        let stream = self.stream;
+        let columns = stream.schema.columns.clone();
+        let view = View::new(Arc::clone(stream), columns, Order::Id, Vec::new());
+        let id = &stream.id;
+        let served = match Query::new(self.connection, &view, table)? {
+            Ok(query) if query.sorts() != Sorts::Nothing => {
+                let mend = self.create(table, &query, &format!("({id})"));
+                format!("sorted for each request; {mend}")
+            }
+            Ok(query) if !query.is_unique() => {
+                format!(
+                    "served by an index, but {id} may repeat, and a position then skips records"
+                )
+            }
+            // The other query has found every column.
+            _ => "served by an index".to_owned(),
+        };
+        Ok(Finding::Fine(format!(
+            "  order=id, which misses no late arrival where {id} only grows: {served}"
+        )))
+    }
+
+    /// How to make the index that a query needs.
+    fn create(&self, table: &Table, query: &Query, columns: &str) -> String {
+        if table.view {
+            return format!("index the table behind the view by {columns}");
+        }
+        let (path, index) = (self.database.path.to_string_lossy(), query.index());
+        format!("`sqlite3 {} {}` mends that", shell(&path), shell(index))
     }
 
     fn no_table(&self) -> Result<String> {
@@ -214,7 +251,7 @@ impl Look<'_> {
     fn positions_are_integers(&self) -> Result<Option<String>> {
         let Stream {
             table, time, id, ..
-        } = self.stream;
+        } = &**self.stream;
         let (time, id) = (quoted(time), quoted(id));
         let sql = format!(
             "SELECT t.{time}, t.{id} FROM {} AS t LIMIT 100",
@@ -242,7 +279,7 @@ impl Look<'_> {
         while let Some(row) = rows.next()? {
             for (at, what, column) in [(0, "time", time), (1, "id", id)] {
                 let value = row.get_ref(at)?;
-                if !is_integer(value) {
+                if as_integer(value).is_none() {
                     return Ok(Some(format!(
                         "the {what} column {column} of table {table} holds {}, but a {what} must \
                          be a 64-bit integer, since records are ordered and windows cut by it; \
@@ -285,13 +322,8 @@ impl Look<'_> {
             time,
             id,
             ..
-        } = self.stream;
-        let mend = if table.view {
-            format!("index the table behind the view by ({time}, {id})")
-        } else {
-            let (path, index) = (self.database.path.to_string_lossy(), query.index());
-            format!("`sqlite3 {} {}` mends that", shell(&path), shell(index))
-        };
+        } = &**self.stream;
+        let mend = self.create(table, query, &format!("({time}, {id})"));
         if query.sorts() == Sorts::EachTime {
             return format!(
                 "an index of {name} gives the order of times, but the records of each {time} are \

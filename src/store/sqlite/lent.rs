@@ -3,30 +3,34 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rusqlite::OptionalExtension;
+
 use super::pages::Ended;
-use super::query::{Query, Sorts};
+use super::query::{Query, Sorts, Statement, operands};
 use super::scan::{self, Scan};
 use super::table::Table;
 use super::values::Decoder;
 use super::{Pooled, database, failed};
-use crate::config::Stream;
-use crate::selection::{Position, Range};
+use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Connection, Sink, StoreError, Version};
 
 /// Records that are found by SQL before a table's pages are read.
 const FEW: u64 = 200;
 
+/// The most queries that a connection keeps: views that clients make up are many.
+const MOST_QUERIES: usize = 100;
+
 /// A pooled connection, out on loan.
 pub(super) struct Lent {
     connection: Pooled,
-    /// The stream's query, from the beginning of a snapshot to its end.
+    /// The view's query, from the beginning of a snapshot to its end.
     query: Option<Arc<Query>>,
 }
 
 /// What stays with a connection from one loan to the next.
 #[derive(Default)]
 struct Kept {
-    /// The queries of streams, by name, each with the version of the schema that it was written for:
+    /// The queries of views, by key, each with the version of the schema that it was written for:
     /// a table that is dropped and made anew may have other affinities.
     queries: HashMap<String, (i64, Arc<Query>)>,
     /// Whether the database was seen in write-ahead-log mode. It stays in it while this connection
@@ -49,26 +53,31 @@ impl Lent {
     }
 
     /// The stream's query, for the schema that the snapshot sees.
-    fn look_up(&mut self, stream: &Stream) -> Result<Arc<Query>, StoreError> {
-        let error = |error| failed(stream, &error);
+    fn look_up(&mut self, view: &View) -> Result<Arc<Query>, StoreError> {
+        let error = |error| failed(&view.stream, &error);
         let version: i64 = self
             .connection
             .prepare_cached("PRAGMA schema_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(error)?;
-        if let Some((written_for, query)) = kept(&mut self.connection).queries.get(&stream.name)
+        if let Some((written_for, query)) = kept(&mut self.connection).queries.get(view.key())
             && *written_for == version
         {
             return Ok(Arc::clone(query));
         }
-        let table = Table::inspect(&self.connection, &stream.table)
+        let table = Table::inspect(&self.connection, &view.stream.table)
             .map_err(error)?
-            .ok_or_else(|| database(stream, format!("no such table: {}", stream.table)))?;
-        let query = Query::new(&self.connection, stream, &table).map_err(error)?;
+            .ok_or_else(|| {
+                database(
+                    &view.stream,
+                    format!("no such table: {}", view.stream.table),
+                )
+            })?;
+        let query = Query::new(&self.connection, view, &table).map_err(error)?;
         let query = query.map_err(|missing| {
             database(
-                stream,
-                format!("the table {} has no column {missing}", stream.table),
+                &view.stream,
+                format!("the table {} has no column {missing}", view.stream.table),
             )
         })?;
         let query = Arc::new(query);
@@ -79,7 +88,10 @@ impl Lent {
             .map_err(error)?;
         let kept = kept(&mut self.connection);
         kept.wal = mode == "wal";
-        kept.queries.insert(stream.name.clone(), entry);
+        if kept.queries.len() >= MOST_QUERIES {
+            kept.queries.clear();
+        }
+        kept.queries.insert(view.key().to_owned(), entry);
         Ok(query)
     }
 
@@ -96,17 +108,17 @@ impl Lent {
     }
 
     /// The query for the snapshot, which begins here if it has not begun.
-    fn query(&mut self, stream: &Stream) -> Result<Arc<Query>, StoreError> {
+    fn query(&mut self, view: &View) -> Result<Arc<Query>, StoreError> {
         if self.query.is_none() {
-            self.begin(stream)?;
+            self.begin(view)?;
         }
         Ok(Arc::clone(self.query.as_ref().expect("set by begin")))
     }
 
     /// The position of the one record with that id, if the id is found through an index.
-    fn position_of(&mut self, stream: &Stream, id: i64) -> Result<Option<Position>, StoreError> {
-        let query = self.query(stream)?;
-        let error = |error| failed(stream, &error);
+    fn position_of(&mut self, view: &View, id: i64) -> Result<Option<Position>, StoreError> {
+        let query = self.query(view)?;
+        let error = |error| failed(&view.stream, &error);
         let Some((sql, parameters)) = query.time_of(id) else {
             return Ok(None);
         };
@@ -122,11 +134,43 @@ impl Lent {
         Ok(time.map(|time| Position { time, id }))
     }
 
+    /// The first row of a statement that yields times and ids.
+    fn position(
+        &self,
+        view: &View,
+        (sql, parameters): Statement,
+    ) -> Result<Option<Position>, StoreError> {
+        let position = |row: &rusqlite::Row<'_>| {
+            Ok(Position {
+                time: row.get(0)?,
+                id: row.get(1)?,
+            })
+        };
+        self.connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| {
+                let parameters = rusqlite::params_from_iter(parameters);
+                statement.query_row(parameters, position).optional()
+            })
+            .map_err(|error| failed(&view.stream, &error))
+    }
+
+    /// The number that a statement yields.
+    fn number(&self, view: &View, (sql, parameters): Statement) -> Result<u64, StoreError> {
+        let number = |row: &rusqlite::Row<'_>| row.get(0).map(i64::unsigned_abs);
+        self.connection
+            .prepare_cached(&sql)
+            .and_then(|mut statement| {
+                statement.query_row(rusqlite::params_from_iter(parameters), number)
+            })
+            .map_err(|error| failed(&view.stream, &error))
+    }
+
     /// Runs the scan that is set, up to its end or the range's.
-    fn run(&self, stream: &Stream, query: &Query, range: &Range) -> Result<(), StoreError> {
-        let error = |error| failed(stream, &error);
+    fn run(&self, view: &View, query: &Query, range: &Range) -> Result<(), StoreError> {
+        let error = |error| failed(&view.stream, &error);
         let Some(tree) = query.tree().filter(|_| range.limit.is_none()) else {
-            return self.run_sql(stream, query, range).map(|_| ());
+            return self.run_sql(view, query, range).map(|_| ());
         };
         let mut range = *range;
         // Walking down to a page costs more than SQL does, and leaving SQL more than a few records:
@@ -136,7 +180,7 @@ impl Lent {
                 limit: Some(FEW),
                 ..range
             };
-            if self.run_sql(stream, query, &beginning)? < FEW {
+            if self.run_sql(view, query, &beginning)? < FEW {
                 return Ok(());
             }
             range.after = scan::last();
@@ -146,17 +190,18 @@ impl Lent {
             Ended::Stopped => Err(StoreError::Stopped),
             Ended::GaveUp(last) => {
                 range.after = last.or(range.after);
-                self.run_sql(stream, query, &range).map(|_| ())
+                self.run_sql(view, query, &range).map(|_| ())
             }
         }
     }
 
     /// Runs the scan that is set, by SQL; how many records there were, if the range has a limit.
-    fn run_sql(&self, stream: &Stream, query: &Query, range: &Range) -> Result<u64, StoreError> {
-        let error = |error| failed(stream, &error);
+    fn run_sql(&self, view: &View, query: &Query, range: &Range) -> Result<u64, StoreError> {
+        let error = |error| failed(&view.stream, &error);
+        let operands = operands(view);
         let mut left = range.limit;
         for run in query.runs(range) {
-            let (sql, parameters) = query.scan(run, left);
+            let (sql, parameters) = query.scan(run, &operands, left);
             let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
             let mut rows = statement
                 .query(rusqlite::params_from_iter(parameters))
@@ -200,78 +245,94 @@ impl Drop for Lent {
 }
 
 impl Connection for Lent {
-    fn begin(&mut self, stream: &Stream) -> Result<(), StoreError> {
+    fn begin(&mut self, view: &View) -> Result<(), StoreError> {
         self.end();
         self.run_cached("BEGIN")
-            .map_err(|error| failed(stream, &error))?;
+            .map_err(|error| failed(&view.stream, &error))?;
         // The snapshot is taken by the first read.
-        self.query = Some(self.look_up(stream)?);
+        self.query = Some(self.look_up(view)?);
         Ok(())
     }
 
-    fn version(&mut self, stream: &Stream) -> Result<Version, StoreError> {
+    fn version(&mut self, view: &View) -> Result<Version, StoreError> {
         self.connection
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map(Version)
-            .map_err(|error| failed(stream, &error))
+            .map_err(|error| failed(&view.stream, &error))
     }
 
-    fn sliceable(&mut self, stream: &Stream) -> Result<bool, StoreError> {
-        Ok(is_sliceable(&*self.query(stream)?))
+    fn sliceable(&mut self, view: &View) -> Result<bool, StoreError> {
+        Ok(is_sliceable(&*self.query(view)?))
     }
 
-    fn is_prompt(&mut self, stream: &Stream) -> bool {
+    fn is_prompt(&mut self, view: &View) -> bool {
         let kept = kept(&mut self.connection);
         // Readers wait for writers in every other mode.
         kept.wal
             && kept
                 .queries
-                .get(&stream.name)
+                .get(view.key())
                 .is_some_and(|(_, query)| is_sliceable(query))
     }
 
     fn nth(
         &mut self,
-        stream: &Stream,
+        view: &View,
         range: &Range,
         records: u64,
+        cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError> {
-        let query = self.query(stream)?;
-        let error = |error| failed(stream, &error);
+        let query = self.query(view)?;
         let mut left = records;
         let mut runs = query.runs(range).into_iter().peekable();
-        while let Some(run) = runs.next() {
-            let (sql, parameters) = query.nth(run.clone(), left);
-            let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
-            let mut rows = statement
-                .query(rusqlite::params_from_iter(parameters))
-                .map_err(error)?;
-            if let Some(row) = rows.next().map_err(error)? {
-                let position = |row: &rusqlite::Row<'_>| {
-                    Ok(Position {
-                        time: row.get(0)?,
-                        id: row.get(1)?,
-                    })
-                };
-                return position(row).map(Some).map_err(error);
+        scan::watched(cancel, query.patience(), || {
+            while let Some(run) = runs.next() {
+                let found = self.position(view, query.nth(run.clone(), left))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+                if runs.peek().is_some() {
+                    left = left.saturating_sub(self.number(view, query.count(&run))?);
+                }
             }
-            if runs.peek().is_some() {
-                let (sql, parameters) = query.count(run);
-                let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
-                let parameters = rusqlite::params_from_iter(parameters);
-                let count: i64 = statement
-                    .query_row(parameters, |row| row.get(0))
-                    .map_err(error)?;
-                left = left.saturating_sub(count.unsigned_abs());
+            Ok(None)
+        })
+    }
+
+    fn last(
+        &mut self,
+        view: &View,
+        range: &Range,
+        cancel: &Cancel,
+    ) -> Result<Option<Position>, StoreError> {
+        let query = self.query(view)?;
+        scan::watched(cancel, query.patience(), || {
+            for run in query.runs(range).into_iter().rev() {
+                let found = self.position(view, query.last(run))?;
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
-        }
-        Ok(None)
+            Ok(None)
+        })
+    }
+
+    fn count(&mut self, view: &View, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {
+        let query = self.query(view)?;
+        let operands = operands(view);
+        scan::watched(cancel, None, || {
+            let mut count = 0;
+            for run in query.runs(range) {
+                count += self.number(view, query.count_filtered(run, &operands))?;
+            }
+            Ok(count.min(range.limit.unwrap_or(u64::MAX)))
+        })
     }
 
     fn cut(
         &mut self,
-        stream: &Stream,
+        view: &View,
         range: &Range,
         records: u64,
     ) -> Result<Option<Position>, StoreError> {
@@ -285,7 +346,7 @@ impl Connection for Lent {
             let tried = ahead.map(|id| [after.id + (id - after.id) / 2, id]);
             let mut last = Some(after);
             for id in tried.into_iter().flatten() {
-                let found = self.position_of(stream, id)?;
+                let found = self.position_of(view, id)?;
                 last = found.filter(|found| last.is_some_and(|last| last < *found));
             }
             let inside = |cut: &Position| range.until.is_none_or(|until| *cut < until);
@@ -295,23 +356,23 @@ impl Connection for Lent {
                 return Ok(Some(cut));
             }
         }
-        self.nth(stream, range, records)
+        self.nth(view, range, records, &Cancel::default())
     }
 
     fn scan_into(
         &mut self,
-        stream: &Arc<Stream>,
+        view: &Arc<View>,
         range: &Range,
         sink: Box<dyn Sink>,
         cancel: &Cancel,
     ) -> (Box<dyn Sink>, Result<(), StoreError>) {
-        let query = match self.query(stream) {
+        let query = match self.query(view) {
             Ok(query) => query,
             Err(error) => return (sink, Err(error)),
         };
-        let decoder = Decoder::new(Arc::clone(stream), query.id_at());
+        let decoder = Decoder::new(Arc::clone(view), query.position_at());
         scan::set(Some(Scan::new(sink, decoder, cancel.clone())));
-        let result = self.run(stream, &query, range);
+        let result = self.run(view, &query, range);
         let (sink, ended) = scan::set(None)
             .expect("only this function ends the scan")
             .end();

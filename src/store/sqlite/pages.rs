@@ -17,8 +17,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::scan;
 use super::table::{Affinity, Table};
-use crate::config::Stream;
-use crate::selection::{Position, Range};
+use crate::selection::{Position, Range, View};
 
 /// The most columns of a table that is read.
 const MOST_COLUMNS: usize = 32;
@@ -53,7 +52,7 @@ impl Tree {
     /// The tree of the stream's table, if it is one that is read. `columns` are those of the query.
     pub(super) fn find(
         connection: &Connection,
-        stream: &Stream,
+        view: &View,
         table: &Table,
         columns: &[&str],
     ) -> Result<Option<Tree>> {
@@ -65,13 +64,13 @@ impl Tree {
         let root = connection
             .query_row(
                 "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
-                [&stream.table],
+                [&view.stream.table],
                 |row| row.get(0),
             )
             .optional()?;
         let special: bool = connection.query_row(
             "SELECT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE hidden)",
-            [&stream.table],
+            [&view.stream.table],
             |row| row.get(0),
         )?;
         // The order in which a clustered table keeps its columns is that of its primary key's index.
@@ -80,7 +79,7 @@ impl Tree {
                 "SELECT c.name, c.\"desc\", c.key FROM pragma_index_list(?1) AS i, \
                  pragma_index_xinfo(i.name) AS c WHERE i.origin = 'pk' ORDER BY c.seqno",
             )?
-            .query_map([&stream.table], |row| {
+            .query_map([&view.stream.table], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?
             .collect::<Result<_>>()?;
@@ -91,8 +90,8 @@ impl Tree {
         let is =
             |at: usize, name: &str| names.get(at).is_some_and(|n| n.eq_ignore_ascii_case(name));
         let clustered = table.is_clustered()
-            && is(0, &stream.time)
-            && is(1, &stream.id)
+            && is(0, view.time())
+            && is(1, view.id())
             && kept.iter().filter(|(_, _, key)| *key).count() == 2
             && kept.iter().all(|(_, descending, _)| !descending)
             && names.len() == table.columns().count();

@@ -1,14 +1,15 @@
 //! The SQL of a stream: its scan, and its positions.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use flows_formats::Type;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 
 use super::pages::Tree;
 use super::table::{Affinity, Table};
-use crate::config::Stream;
-use crate::selection::{Position, Range};
+use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 
 /// The SQL function that takes a record's values while SQLite runs the query. Its arguments are at
 /// hand, where reading the columns of a result costs as much again as finding them.
@@ -20,15 +21,18 @@ pub(super) const EMIT_ALL: &str = "flows_emit_all";
 /// The most arguments that SQLite lets any function have, in all versions.
 const MOST_ARGUMENTS: usize = 100;
 
-/// A statement and the integers bound to it.
-pub(super) type Statement = (String, Vec<i64>);
+/// How long finding a position may take where no index does: the head of a reply waits for it.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// A statement and the values bound to it.
+pub(super) type Statement = (String, Vec<Value>);
 
 /// A part of a range that an index serves as one piece.
 #[derive(Clone)]
 pub(super) struct Run {
     /// The condition on the position's parts, empty for all.
     condition: String,
-    /// The integers bound to it.
+    /// The values bound to it.
     parameters: Vec<i64>,
     /// The order of its records: where all have one time, that of their ids.
     order: String,
@@ -51,9 +55,13 @@ pub(super) struct Query {
     table: String,
     time: String,
     id: String,
-    id_at: usize,
+    position_at: (usize, usize),
+    /// The filters' condition, to go on behind another one; empty without filters.
+    filters: String,
     index: String,
     emits: bool,
+    /// Whether it is a view: what stands behind it may be any amount of work.
+    view: bool,
     /// Whether no two records have the same position.
     unique: bool,
     sorts: Sorts,
@@ -64,21 +72,28 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// The query of a stream. `Err` names a column that the table lacks.
+    /// The query of a view. `Err` names a column that the table lacks.
     pub(super) fn new(
         connection: &Connection,
-        stream: &Stream,
+        view: &View,
         table: &Table,
     ) -> rusqlite::Result<Result<Query, String>> {
-        let served = stream.schema.columns.iter();
+        let stream = &*view.stream;
+        let served = view.schema.columns.iter();
         let mut names: Vec<_> = served.map(|column| column.name.as_str()).collect();
-        let id_at = names.iter().position(|name| *name == stream.id);
-        let id_at = id_at.unwrap_or_else(|| {
-            // Not to be sent, but needed to say which record is wrong.
-            names.push(&stream.id);
-            names.len() - 1
-        });
-        let mut used = names.iter().copied().chain([stream.time.as_str()]);
+        // Time and id are read also where they are not sent: they say where a record stands.
+        let mut at = |name| {
+            names
+                .iter()
+                .position(|known| *known == name)
+                .unwrap_or_else(|| {
+                    names.push(name);
+                    names.len() - 1
+                })
+        };
+        let position_at = (at(view.time()), at(view.id()));
+        let filtered = view.filters.iter().map(|filter| filter.column.as_str());
+        let mut used = names.iter().copied().chain(filtered);
         if let Some(missing) = used.find(|name| table.affinity(name).is_none()) {
             return Ok(Err(missing.to_owned()));
         }
@@ -95,7 +110,7 @@ impl Query {
         // not for a cast to say, which makes 0 of all that does not.
         let sent = |(at, name): (usize, &&str)| {
             let column = column(name);
-            match stream.schema.columns.get(at).map(|column| column.kind) {
+            match view.schema.columns.get(at).map(|column| column.kind) {
                 Some(Type::Text) => cast_to(Type::Text, name, column),
                 // An affinity of blobs leaves every value as it is.
                 Some(Type::Blob) => format!("CAST({column} AS BLOB)"),
@@ -103,36 +118,43 @@ impl Query {
             }
         };
         let columns: Vec<_> = names.iter().enumerate().map(sent).collect();
-        let position = [stream.time.as_str(), &stream.id];
+        let position = [view.time(), view.id()];
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
-        let served = |name: &str| {
-            stream
-                .schema
-                .columns
-                .iter()
-                .any(|column| column.name == name)
-        };
         let as_kept = !columns.iter().any(|column| column.starts_with("CAST"));
-        let tree = if unique && as_kept && position.into_iter().all(served) {
-            Tree::find(connection, stream, table, &names)?
+        let tree = if unique && as_kept && view.filters.is_empty() {
+            Tree::find(connection, view, table, &names)?
         } else {
             None
         };
-        let name = quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id));
+        let name = match view.order {
+            Order::Time => quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id)),
+            Order::Id => quoted(&format!("{}_{}", stream.table, stream.id)),
+        };
         // A rowid stands at the end of every index, and cannot be named in one.
-        let indexed = [&stream.time, &stream.id]
+        let mut indexed: Vec<_> = position
             .into_iter()
-            .filter(|name| !table.is_rowid(name));
-        let indexed: Vec<_> = indexed.map(|name| compared(name, quoted(name))).collect();
+            .filter(|name| !table.is_rowid(name))
+            .collect();
+        indexed.dedup();
+        let indexed: Vec<_> = indexed
+            .into_iter()
+            .map(|name| compared(name, quoted(name)))
+            .collect();
+        let condition = |filter: &Filter| {
+            let left = cast_to(filter.kind, &filter.column, column(&filter.column));
+            format!(" AND {}", self::condition(filter, &left))
+        };
         let mut query = Query {
             unique,
+            view: table.view,
             emits: columns.len() <= MOST_ARGUMENTS,
             columns,
             table: format!("{} AS t", quoted(&stream.table)),
-            time: compared(&stream.time, column(&stream.time)),
-            id: compared(&stream.id, column(&stream.id)),
-            id_at,
+            time: compared(view.time(), column(view.time())),
+            id: compared(view.id(), column(view.id())),
+            position_at,
+            filters: view.filters.iter().map(condition).collect(),
             index: format!(
                 "CREATE INDEX {name} ON {} ({})",
                 quoted(&stream.table),
@@ -143,15 +165,15 @@ impl Query {
             tree,
             ordered_anyway: HashSet::new(),
         };
-        query.plan(connection)?;
-        let steps = explain(connection, (query.time_of_id(), vec![0]))?;
+        query.plan(connection, &operands(view))?;
+        let steps = explain(connection, (query.time_of_id(), vec![Value::Integer(0)]))?;
         query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
         Ok(Ok(query))
     }
 
-    /// Which of the columns is the record's id.
-    pub(super) fn id_at(&self) -> usize {
-        self.id_at
+    /// Which of the columns are the record's time and id.
+    pub(super) fn position_at(&self) -> (usize, usize) {
+        self.position_at
     }
 
     /// What SQLite sorts before the first record.
@@ -163,6 +185,11 @@ impl Query {
     /// before a sort.
     pub(super) fn emits(&self) -> bool {
         self.emits && self.sorts == Sorts::Nothing
+    }
+
+    /// How long finding a position may take; as long as it takes where an index finds it.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        (self.view || self.sorts != Sorts::Nothing).then_some(PATIENCE)
     }
 
     /// The table's pages, if they are read without SQL.
@@ -181,7 +208,7 @@ impl Query {
     }
 
     /// Asks SQLite how it would run every statement that a range can need.
-    fn plan(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+    fn plan(&mut self, connection: &Connection, operands: &[Value]) -> rusqlite::Result<()> {
         let early = [None, Some((1, 1)), Some((1, i64::MAX))];
         let late = [None, Some((1, 2)), Some((2, 2)), Some((2, i64::MAX))];
         let position = |(time, id)| Position { time, id };
@@ -204,7 +231,10 @@ impl Query {
                     continue;
                 }
                 let columns = self.columns.join(", ");
-                let ordered = explain(connection, self.select(&columns, run.clone(), None))?;
+                let ordered = explain(
+                    connection,
+                    self.filtered(&columns, run.clone(), operands, true, None),
+                )?;
                 for step in &ordered {
                     let of_one_time = run.order == self.id;
                     if step.contains("TEMP B-TREE FOR LAST TERM")
@@ -216,7 +246,8 @@ impl Query {
                     }
                 }
                 let condition = run.condition.clone();
-                if explain(connection, self.unordered(&totals, run))? == ordered {
+                let total = self.filtered(&totals, run, operands, false, None);
+                if explain(connection, total)? == ordered {
                     self.ordered_anyway.insert(condition);
                 }
             }
@@ -268,30 +299,45 @@ impl Query {
         first.into_iter().chain([middle]).chain(last).collect()
     }
 
-    /// The statement that yields the records of a run in order, at most so many.
-    pub(super) fn scan(&self, run: Run, limit: Option<u64>) -> Statement {
+    /// The statement that yields the records of a run that meet the filters, in order, at most so
+    /// many. `operands` are those of the filters.
+    pub(super) fn scan(&self, run: Run, operands: &[Value], limit: Option<u64>) -> Statement {
         let columns = self.columns.join(", ");
         if !self.emits() {
-            self.select(&columns, run, limit)
+            self.filtered(&columns, run, operands, true, limit)
         } else if limit.is_none() && self.ordered_anyway.contains(&run.condition) {
-            self.unordered(&format!("{EMIT_ALL}({columns})"), run)
+            let columns = format!("{EMIT_ALL}({columns})");
+            self.filtered(&columns, run, operands, false, None)
         } else {
-            self.select(&format!("{EMIT}({columns})"), run, limit)
+            let columns = format!("{EMIT}({columns})");
+            self.filtered(&columns, run, operands, true, limit)
         }
     }
 
-    /// The statement that yields the time and id of a run's record number `nth`, counted from 1.
+    /// The statement that yields the time and id of a run's record number `nth`, counted from 1,
+    /// whether it meets the filters or not.
     pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
-        let columns = format!("{}, {}", self.time, self.id);
-        let (mut sql, mut parameters) = self.select(&columns, run, Some(1));
-        sql.push_str(" OFFSET ?");
+        let Query { time, id, .. } = self;
+        let (mut sql, mut parameters) = self.all(&format!("{time}, {id}"), &run);
+        sql.push_str(&format!(" ORDER BY {} LIMIT 1 OFFSET ?", run.order));
         parameters.push(integer(nth.saturating_sub(1)));
+        (sql, parameters)
+    }
+
+    /// The statement that yields the time and id of a run's last record, whether it meets the filters
+    /// or not.
+    pub(super) fn last(&self, run: Run) -> Statement {
+        let Query { time, id, .. } = self;
+        let (mut sql, parameters) = self.all(&format!("{time}, {id}"), &run);
+        let order = run.order.replace(", ", " DESC, ");
+        sql.push_str(&format!(" ORDER BY {order} DESC LIMIT 1"));
         (sql, parameters)
     }
 
     /// The statement that yields the times of the records with an id; `None` without an index on it.
     pub(super) fn time_of(&self, id: i64) -> Option<Statement> {
-        self.finds_ids.then(|| (self.time_of_id(), vec![id]))
+        self.finds_ids
+            .then(|| (self.time_of_id(), vec![Value::Integer(id)]))
     }
 
     fn time_of_id(&self) -> String {
@@ -301,32 +347,91 @@ impl Query {
         format!("SELECT {time} FROM {table} WHERE {id} = ?")
     }
 
-    /// The statement that counts the records of a run.
-    pub(super) fn count(&self, run: Run) -> Statement {
-        self.unordered("count(*)", run)
+    /// The statement that counts the records of a run, whether they meet the filters or not.
+    pub(super) fn count(&self, run: &Run) -> Statement {
+        self.all("count(*)", run)
     }
 
-    fn unordered(&self, columns: &str, run: Run) -> Statement {
+    /// The statement that counts the records of a run that meet the filters.
+    pub(super) fn count_filtered(&self, run: Run, operands: &[Value]) -> Statement {
+        self.filtered("count(*)", run, operands, false, None)
+    }
+
+    fn all(&self, columns: &str, run: &Run) -> Statement {
         let condition = if run.condition.is_empty() {
             "1"
         } else {
             &run.condition
         };
+        let parameters = run.parameters.iter().copied().map(Value::Integer);
         (
             format!("SELECT {columns} FROM {} WHERE {condition}", self.table),
-            run.parameters,
+            parameters.collect(),
         )
     }
 
-    fn select(&self, columns: &str, run: Run, limit: Option<u64>) -> Statement {
-        let order = run.order.clone();
-        let (mut sql, mut parameters) = self.unordered(columns, run);
-        sql.push_str(&format!(" ORDER BY {order}"));
+    fn filtered(
+        &self,
+        columns: &str,
+        run: Run,
+        operands: &[Value],
+        ordered: bool,
+        limit: Option<u64>,
+    ) -> Statement {
+        let (mut sql, mut parameters) = self.all(columns, &run);
+        sql.push_str(&self.filters);
+        parameters.extend_from_slice(operands);
+        if ordered {
+            sql.push_str(&format!(" ORDER BY {}", run.order));
+        }
         if let Some(limit) = limit {
             sql.push_str(" LIMIT ?");
             parameters.push(integer(limit));
         }
         (sql, parameters)
+    }
+}
+
+/// The values that a view's filters compare to, in order.
+pub(super) fn operands(view: &View) -> Vec<Value> {
+    let operands = view.filters.iter().flat_map(|filter| {
+        filter.operands.iter().map(|operand| match operand {
+            Operand::Integer(integer) => Value::Integer(*integer),
+            Operand::Real(real) => Value::Real(*real),
+            Operand::Text(text) if filter.operator == Operator::Like => {
+                // `[` begins a set of characters in GLOB, and is itself in one.
+                Value::Text(text.replace('[', "[[]"))
+            }
+            Operand::Text(text) => Value::Text(text.clone()),
+            Operand::Blob(bytes) => Value::Blob(bytes.clone()),
+        })
+    });
+    operands.collect()
+}
+
+/// A filter in SQL, with a parameter for each operand.
+fn condition(filter: &Filter, left: &str) -> String {
+    // Whatever collation the table has.
+    let text = if filter.kind == Type::Text {
+        " COLLATE BINARY"
+    } else {
+        ""
+    };
+    let compared = |operator: &str| format!("{left}{text} {operator} ?");
+    match filter.operator {
+        Operator::Equal => compared("="),
+        Operator::NotEqual => compared("<>"),
+        Operator::Greater => compared(">"),
+        Operator::GreaterOrEqual => compared(">="),
+        Operator::Less => compared("<"),
+        Operator::LessOrEqual => compared("<="),
+        Operator::In => {
+            let parameters = vec!["?"; filter.operands.len()].join(", ");
+            format!("{left}{text} IN ({parameters})")
+        }
+        Operator::Like => compared("GLOB"),
+        Operator::Null => format!("{left} IS NULL"),
+        Operator::NotNull => format!("{left} IS NOT NULL"),
     }
 }
 
@@ -340,8 +445,8 @@ fn explain(connection: &Connection, (sql, parameters): Statement) -> rusqlite::R
         .collect()
 }
 
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+fn integer(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// The type to cast a column to before it is compared: its declared type, where SQLite would

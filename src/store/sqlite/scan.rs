@@ -4,6 +4,7 @@
 //! Both calls come on the thread that runs the query, which is why the scan belongs to the thread.
 
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::{Null, ValueRef};
@@ -26,6 +27,34 @@ pub(super) struct Scan {
 
 thread_local! {
     static SCAN: RefCell<Option<Scan>> = const { RefCell::new(None) };
+}
+
+/// When what the thread asks SQLite besides its scan ends without an answer.
+struct Watch {
+    cancel: Cancel,
+    deadline: Option<Instant>,
+}
+
+thread_local! {
+    static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
+}
+
+/// Asks SQLite something, until it has the answer, `cancel` is set or the time is over.
+pub(super) fn watched<T>(cancel: &Cancel, time: Option<Duration>, ask: impl FnOnce() -> T) -> T {
+    WATCH.set(Some(Watch {
+        cancel: cancel.clone(),
+        deadline: time.map(|time| Instant::now() + time),
+    }));
+    let answer = ask();
+    WATCH.set(None);
+    answer
+}
+
+impl Watch {
+    fn is_over(&self) -> bool {
+        let late = |deadline| Instant::now() > deadline;
+        self.cancel.is_cancelled() || self.deadline.is_some_and(late)
+    }
 }
 
 /// Sets the thread's scan, and gives back the one there was.
@@ -55,7 +84,10 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
 
 /// Asked many times a second: whether nobody wants the records of the thread's scan any more.
 pub(super) fn is_over() -> bool {
-    SCAN.with_borrow_mut(|scan| scan.as_mut().is_some_and(Scan::is_over))
+    SCAN.with_borrow_mut(|scan| match scan {
+        Some(scan) => scan.is_over(),
+        None => WATCH.with_borrow(|watch| watch.as_ref().is_some_and(Watch::is_over)),
+    })
 }
 
 #[inline]

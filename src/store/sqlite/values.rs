@@ -5,8 +5,7 @@ use std::sync::Arc;
 use flows_formats::{Record, Type, Value};
 use rusqlite::types::ValueRef;
 
-use crate::config::Stream;
-use crate::selection::Position;
+use crate::selection::{Position, View};
 use crate::store::{Sink, StoreError};
 
 /// The most columns that a record is made of without asking for memory.
@@ -15,30 +14,26 @@ const FEW: usize = 16;
 /// Turns rows into records, without allocating for one of a few columns whose values are of the
 /// declared types.
 pub(super) struct Decoder {
-    stream: Arc<Stream>,
-    id_at: usize,
-    /// Which columns are a record's time and id, if both are served, and those of the last record.
-    position_at: Option<(usize, usize)>,
+    view: Arc<View>,
+    /// Which of the row's values are the record's time and id.
+    position_at: (usize, usize),
     last: Option<Position>,
     /// Texts that are not as SQLite holds them, with the column that each belongs to.
     owned: Vec<(usize, String)>,
 }
 
 impl Decoder {
-    /// A decoder of the stream's rows, with the record's id in column `id_at`.
-    pub(super) fn new(stream: Arc<Stream>, id_at: usize) -> Decoder {
-        let served = |name: &str| stream.schema.columns.iter().position(|c| c.name == name);
-        let position_at = served(&stream.time).zip(served(&stream.id));
+    /// A decoder of the view's rows, with the record's time and id at `position_at`.
+    pub(super) fn new(view: Arc<View>, position_at: (usize, usize)) -> Decoder {
         Decoder {
-            stream,
-            id_at,
+            view,
             position_at,
             last: None,
             owned: Vec::new(),
         }
     }
 
-    /// The position of the last record, if time and id are served.
+    /// The position of the last record.
     pub(super) fn last(&self) -> Option<Position> {
         self.last
     }
@@ -50,7 +45,7 @@ impl Decoder {
         value: impl Fn(usize) -> ValueRef<'r>,
         sink: &mut dyn Sink,
     ) -> Result<(), StoreError> {
-        let columns = self.stream.schema.columns.len();
+        let columns = self.view.schema.columns.len();
         if columns <= FEW {
             self.record_in(&mut [Value::Null; FEW][..columns], value, sink)
         } else {
@@ -65,11 +60,7 @@ impl Decoder {
         value: impl Fn(usize) -> ValueRef<'r>,
         sink: &mut dyn Sink,
     ) -> Result<(), StoreError> {
-        for (at, (slot, column)) in values
-            .iter_mut()
-            .zip(&self.stream.schema.columns)
-            .enumerate()
-        {
+        for (at, (slot, column)) in values.iter_mut().zip(&self.view.schema.columns).enumerate() {
             *slot = match (column.kind, value(at)) {
                 (Type::Integer, ValueRef::Integer(integer)) => Value::Integer(integer),
                 (Type::Real, ValueRef::Real(real)) => Value::Real(real),
@@ -87,32 +78,36 @@ impl Decoder {
                 (_, ValueRef::Null) if column.nullable => Value::Null,
                 (kind, found) => match convert(kind, found) {
                     Some(value) => value,
-                    None => return Err(self.wrong(at, found, value(self.id_at))),
+                    None => return Err(self.wrong(at, found, value(self.position_at.1))),
                 },
             };
         }
-        let id_is_served = self.id_at < values.len();
-        if !id_is_served && !is_integer(value(self.id_at)) {
-            return Err(self.wrong_id(value(self.id_at)));
+        let (time_at, id_at) = self.position_at;
+        let integer = |at: usize| match values.get(at) {
+            Some(Value::Integer(integer)) => Some(*integer),
+            Some(_) => None,
+            // It is not sent.
+            None => as_integer(value(at)),
+        };
+        let (time, id) = (integer(time_at), integer(id_at));
+        let (Some(time), Some(id)) = (time, id) else {
+            let at = if time.is_none() { time_at } else { id_at };
+            return Err(self.no_position(at, value(at), value(id_at)));
+        };
+        // SQLite's order is ours to promise.
+        let position = Position { time, id };
+        if Some(position) < self.last {
+            return Err(self.disordered());
         }
-        if let Some((time, id)) = self.position_at
-            && let (Value::Integer(time), Value::Integer(id)) = (values[time], values[id])
-        {
-            // SQLite's order is ours to promise.
-            let position = Some(Position { time, id });
-            if position < self.last {
-                return Err(self.disordered());
-            }
-            self.last = position;
-        }
+        self.last = Some(position);
         let taken = if self.owned.is_empty() {
-            sink.record(&Record { values })
+            sink.record(&Record { values }, position)
         } else {
             let mut values = values.to_vec();
             for (at, text) in &self.owned {
                 values[*at] = Value::Text(text);
             }
-            let taken = sink.record(&Record { values: &values });
+            let taken = sink.record(&Record { values: &values }, position);
             self.owned.clear();
             taken
         };
@@ -120,12 +115,18 @@ impl Decoder {
     }
 
     #[cold]
-    fn wrong_id(&self, id: ValueRef<'_>) -> StoreError {
+    fn no_position(&self, at: usize, found: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
+        let (_, id_at) = self.position_at;
+        let (what, column) = if at == id_at {
+            ("an id", self.view.id())
+        } else {
+            ("a time", self.view.time())
+        };
         StoreError::Value {
-            stream: self.stream.schema.name.clone(),
-            column: self.stream.id.clone(),
+            stream: self.view.stream.name.clone(),
+            column: column.to_owned(),
             id: described(id),
-            reason: "an id must be a 64-bit integer".to_owned(),
+            reason: format!("{what} must be a 64-bit integer, not {}", described(found)),
         }
     }
 
@@ -133,16 +134,18 @@ impl Decoder {
     fn disordered(&self) -> StoreError {
         let reason = "records came out of order; please report this".to_owned();
         StoreError::Database {
-            stream: self.stream.name.clone(),
+            stream: self.view.stream.name.clone(),
             reason,
         }
     }
 
     #[cold]
     fn wrong(&self, at: usize, found: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
-        let column = &self.stream.schema.columns[at];
+        let column = &self.view.schema.columns[at];
         let reason = match found {
-            ValueRef::Null if [&self.stream.time, &self.stream.id].contains(&&column.name) => {
+            ValueRef::Null
+                if [&self.view.stream.time, &self.view.stream.id].contains(&&column.name) =>
+            {
                 "null, but it is the time or id column; give the record one, or delete it"
                     .to_owned()
             }
@@ -153,7 +156,7 @@ impl Decoder {
             found => format!("{}, which is no {}", described(found), column.kind),
         };
         StoreError::Value {
-            stream: self.stream.schema.name.clone(),
+            stream: self.view.stream.name.clone(),
             column: column.name.clone(),
             id: described(id),
             reason,
@@ -200,7 +203,13 @@ pub(super) fn described(value: ValueRef<'_>) -> String {
     }
 }
 
-/// Whether a value can be sent as a 64-bit integer.
-pub(super) fn is_integer(value: ValueRef<'_>) -> bool {
-    matches!(value, ValueRef::Integer(_)) || convert(Type::Integer, value).is_some()
+/// A value as the 64-bit integer that it can be sent as.
+pub(super) fn as_integer(value: ValueRef<'_>) -> Option<i64> {
+    match value {
+        ValueRef::Integer(integer) => Some(integer),
+        other => match convert(Type::Integer, other) {
+            Some(Value::Integer(integer)) => Some(integer),
+            _ => None,
+        },
+    }
 }

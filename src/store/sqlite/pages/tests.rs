@@ -10,7 +10,7 @@ use super::super::table::Table;
 use super::super::values::Decoder;
 use super::{Ended, Tree};
 use crate::config::Stream;
-use crate::selection::{Position, Range};
+use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Sink, Stop};
 
 type Rows = Vec<Vec<String>>;
@@ -19,7 +19,7 @@ type Rows = Vec<Vec<String>>;
 struct Keep(Arc<Mutex<Rows>>, usize);
 
 impl Sink for Keep {
-    fn record(&mut self, record: &Record<'_>) -> Result<(), Stop> {
+    fn record(&mut self, record: &Record<'_>, _position: Position) -> Result<(), Stop> {
         let mut rows = self.0.lock().unwrap();
         rows.push(
             record
@@ -42,52 +42,55 @@ impl Sink for Keep {
     fn replaced(&mut self) {}
 }
 
-fn stream(columns: &[(&str, Type)]) -> Arc<Stream> {
+fn view(columns: &[(&str, Type)]) -> Arc<View> {
     let column = |(name, kind): &(&str, Type)| Column {
         name: (*name).into(),
         kind: *kind,
         nullable: true,
     };
-    Arc::new(Stream {
+    Arc::new(View::whole(Arc::new(Stream {
         name: "t".into(),
         table: "t".into(),
         time: "time".into(),
         id: "id".into(),
+        filters: true,
         default_format: "json".into(),
         schema: Schema {
             name: "t".into(),
             columns: columns.iter().map(column).collect(),
         },
-    })
+    })))
 }
 
-fn tree(connection: &Connection, stream: &Stream) -> Option<Tree> {
+fn tree(connection: &Connection, view: &View) -> Option<Tree> {
     let table = Table::inspect(connection, "t").unwrap().unwrap();
-    let columns: Vec<_> = stream
+    let columns: Vec<_> = view
         .schema
         .columns
         .iter()
         .map(|c| c.name.as_str())
         .collect();
-    Tree::find(connection, stream, &table, &columns).unwrap()
+    Tree::find(connection, view, &table, &columns).unwrap()
 }
 
 /// What the pages yield, of at most so many records.
 fn from_pages(
     connection: &Connection,
-    stream: &Arc<Stream>,
+    view: &Arc<View>,
     tree: &Tree,
     range: &Range,
     most: usize,
 ) -> (Rows, Ended) {
     let rows = Arc::default();
-    let id_at = stream
-        .schema
-        .columns
-        .iter()
-        .position(|column| column.name == "id")
-        .unwrap();
-    let decoder = Decoder::new(Arc::clone(stream), id_at);
+    let columns = &view.schema.columns;
+    let at = |name| {
+        columns
+            .iter()
+            .position(|column| column.name == name)
+            .unwrap()
+    };
+    let position_at = (at("time"), at("id"));
+    let decoder = Decoder::new(Arc::clone(view), position_at);
     let sink = Box::new(Keep(Arc::clone(&rows), most));
     scan::set(Some(Scan::new(sink, decoder, Cancel::default())));
     let ended = tree.scan(connection, range).unwrap();
@@ -96,8 +99,8 @@ fn from_pages(
 }
 
 /// What SQL yields.
-fn from_sql(connection: &Connection, stream: &Stream, range: &Range) -> Rows {
-    let columns = &stream.schema.columns;
+fn from_sql(connection: &Connection, view: &View, range: &Range) -> Rows {
+    let columns = &view.schema.columns;
     let names: Vec<_> = columns
         .iter()
         .map(|c| format!("t.\"{}\"", c.name))
@@ -192,7 +195,7 @@ fn fill(page_size: u32, rows: i64, longest: usize, seed: u64) -> Connection {
 
 #[test]
 fn every_range_of_plain_records() {
-    let stream = stream(&COLUMNS);
+    let view = view(&COLUMNS);
     for (page_size, rows, longest) in [
         (512, 3_000, 10),
         (1024, 3_000, 40),
@@ -203,8 +206,8 @@ fn every_range_of_plain_records() {
         (4096, 1, 9),
     ] {
         let connection = fill(page_size, rows, longest, u64::from(page_size));
-        let tree = tree(&connection, &stream).expect("such a table is read");
-        let whole = from_sql(&connection, &stream, &Range::default());
+        let tree = tree(&connection, &view).expect("such a table is read");
+        let whole = from_sql(&connection, &view, &Range::default());
         let mut random = fastrand::Rng::with_seed(7);
         for case in 0..60 {
             let position = |random: &mut fastrand::Rng| {
@@ -225,15 +228,15 @@ fn every_range_of_plain_records() {
                 until,
                 limit: None,
             };
-            let (read, ended) = from_pages(&connection, &stream, &tree, &range, usize::MAX);
+            let (read, ended) = from_pages(&connection, &view, &tree, &range, usize::MAX);
             assert!(matches!(ended, Ended::Done), "{page_size} {range:?}");
             assert!(
-                read == from_sql(&connection, &stream, &range),
+                read == from_sql(&connection, &view, &range),
                 "{page_size} {range:?}"
             );
         }
         if whole.len() > 10 {
-            let (read, ended) = from_pages(&connection, &stream, &tree, &Range::default(), 10);
+            let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), 10);
             assert!(matches!(ended, Ended::Stopped));
             assert_eq!(read, whole[..10]);
         }
@@ -242,7 +245,7 @@ fn every_range_of_plain_records() {
 
 #[test]
 fn it_gives_up_behind_the_last_record_it_took() {
-    let stream = stream(&COLUMNS);
+    let view = view(&COLUMNS);
     let mut gave_up = 0;
     for (page_size, longest, seed) in [
         (512, 60, 1),
@@ -252,9 +255,9 @@ fn it_gives_up_behind_the_last_record_it_took() {
         (4096, 540, 5),
     ] {
         let connection = fill(page_size, 2_000, longest, seed);
-        let tree = tree(&connection, &stream).unwrap();
-        let whole = from_sql(&connection, &stream, &Range::default());
-        let (read, ended) = from_pages(&connection, &stream, &tree, &Range::default(), usize::MAX);
+        let tree = tree(&connection, &view).unwrap();
+        let whole = from_sql(&connection, &view, &Range::default());
+        let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), usize::MAX);
         assert!(read == whole[..read.len()], "{page_size}");
         match ended {
             Ended::Done => assert_eq!(read.len(), whole.len()),
@@ -266,7 +269,7 @@ fn it_gives_up_behind_the_last_record_it_took() {
                     after: last,
                     ..Range::default()
                 };
-                let rest = from_sql(&connection, &stream, &range);
+                let rest = from_sql(&connection, &view, &range);
                 assert!([read, rest].concat() == whole, "{page_size}: {last:?}");
             }
         }
@@ -280,19 +283,19 @@ fn records_from_before_a_column_was_added_are_not_plain() {
     connection
         .execute_batch("ALTER TABLE t ADD COLUMN late TEXT DEFAULT 'x'")
         .unwrap();
-    let stream = stream(&[
+    let view = view(&[
         ("id", Type::Integer),
         ("time", Type::Integer),
         ("late", Type::Text),
     ]);
-    let tree = tree(&connection, &stream).unwrap();
-    let (read, ended) = from_pages(&connection, &stream, &tree, &Range::default(), usize::MAX);
+    let tree = tree(&connection, &view).unwrap();
+    let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), usize::MAX);
     assert!(read.is_empty() && matches!(ended, Ended::GaveUp(None)));
 }
 
 #[test]
 fn other_tables_are_left_to_sql() {
-    let stream = stream(&[("id", Type::Integer), ("time", Type::Integer)]);
+    let view = view(&[("id", Type::Integer), ("time", Type::Integer)]);
     for table in [
         "id INTEGER PRIMARY KEY, time INTEGER",
         "id INTEGER, time INTEGER, PRIMARY KEY (time, id)",
@@ -306,7 +309,7 @@ fn other_tables_are_left_to_sql() {
         connection
             .execute_batch(&format!("CREATE TABLE t ({table})"))
             .unwrap();
-        assert!(tree(&connection, &stream).is_none(), "{table}");
+        assert!(tree(&connection, &view).is_none(), "{table}");
     }
     let connection = Connection::open_in_memory().unwrap();
     connection
@@ -315,12 +318,12 @@ fn other_tables_are_left_to_sql() {
              CREATE TABLE t (id INTEGER, time INTEGER, PRIMARY KEY (time, id)) WITHOUT ROWID",
         )
         .unwrap();
-    assert!(tree(&connection, &stream).is_none());
+    assert!(tree(&connection, &view).is_none());
 }
 
 #[test]
 fn pages_that_are_not_what_they_should_be_are_given_up_or_read_in_order() {
-    let stream = stream(&COLUMNS);
+    let view = view(&COLUMNS);
     let mut random = fastrand::Rng::with_seed(1);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.db");
@@ -337,11 +340,11 @@ fn pages_that_are_not_what_they_should_be_are_given_up_or_read_in_order() {
         }
         std::fs::write(&path, bytes).unwrap();
         let connection = Connection::open(&path).unwrap();
-        let Some(tree) = tree(&connection, &stream) else {
+        let Some(tree) = tree(&connection, &view) else {
             continue;
         };
         // It neither panics nor runs for ever; the decoder sees to the order.
-        let (rows, _) = from_pages(&connection, &stream, &tree, &Range::default(), 100_000);
+        let (rows, _) = from_pages(&connection, &view, &tree, &Range::default(), 100_000);
         assert!(rows.len() < 100_000);
     }
 }

@@ -1,0 +1,209 @@
+//! Filters: `COLUMN=VALUE`, `COLUMN=gt.VALUE`, `COLUMN=in.(A,B)` → [`Filter`].
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flows_formats::{Column, Type};
+
+use super::problem::{Problem, shortened};
+use crate::selection::{Filter, Operand, Operator};
+
+/// What stands before the value, for operators that have one.
+const OPERATORS: [(&str, Operator); 8] = [
+    ("eq.", Operator::Equal),
+    ("ne.", Operator::NotEqual),
+    ("gt.", Operator::Greater),
+    ("gte.", Operator::GreaterOrEqual),
+    ("lt.", Operator::Less),
+    ("lte.", Operator::LessOrEqual),
+    ("in.", Operator::In),
+    ("like.", Operator::Like),
+];
+
+/// Reads a filter of a column; 400 when it is none, or its value is not of the column's type.
+pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
+    let problem = |detail: String| Problem::bad_request(detail).about(&column.name, Some(text));
+    let (operator, value) = match text {
+        "is.null" => (Operator::Null, ""),
+        "not.null" => (Operator::NotNull, ""),
+        _ => OPERATORS
+            .iter()
+            .find_map(|(prefix, operator)| Some((*operator, text.strip_prefix(prefix)?)))
+            .unwrap_or((Operator::Equal, text)),
+    };
+    if operator == Operator::Equal && (text.starts_with("is.") || text.starts_with("not.")) {
+        let (name, text) = (&column.name, shortened(text));
+        let detail = format!(
+            "{name} is {text:?}; it must be is.null or not.null, or eq.{text} for that very text"
+        );
+        return Err(problem(detail).listing(["is.null", "not.null"]));
+    }
+    let operand = |value: &str| {
+        operand(column.kind, value).ok_or_else(|| {
+            let (name, value) = (&column.name, shortened(value));
+            let allowed = match column.kind {
+                Type::Integer => "an integer of 64 bits",
+                Type::Real => "a number",
+                Type::Text => "a text",
+                Type::Blob => "bytes in base64",
+            };
+            let detail = format!("{name} is compared to {value:?}; it must be {allowed}");
+            problem(detail).allowing_only(allowed)
+        })
+    };
+    let operands = match operator {
+        Operator::Null | Operator::NotNull => Vec::new(),
+        Operator::In => {
+            let list = value
+                .strip_prefix('(')
+                .and_then(|list| list.strip_suffix(')'));
+            let list = list.and_then(list_of).ok_or_else(|| {
+                let (name, text) = (&column.name, shortened(text));
+                let detail = format!(
+                    "{name} is {text:?}; a list is in.(A,B), with values that have commas or quotes \
+                     in quotes; eq.{text} means that very text"
+                );
+                problem(detail).allowing_only("in.(A,B)")
+            })?;
+            list.iter()
+                .map(|value| operand(value))
+                .collect::<Result<_, _>>()?
+        }
+        Operator::Like if column.kind != Type::Text => {
+            let detail = format!("{} is no text, so that it is like nothing", column.name);
+            return Err(problem(detail).allowing_only("eq, ne, gt, gte, lt, lte, in, is, not"));
+        }
+        _ => vec![operand(value)?],
+    };
+    Ok(Filter {
+        column: column.name.clone(),
+        kind: column.kind,
+        operator,
+        operands,
+    })
+}
+
+fn operand(kind: Type, value: &str) -> Option<Operand> {
+    let plain = !value.starts_with('+');
+    match kind {
+        Type::Integer => value.parse().ok().filter(|_| plain).map(Operand::Integer),
+        Type::Real => {
+            let real: f64 = value.parse().ok().filter(|_| plain)?;
+            (!real.is_nan()).then_some(Operand::Real(real))
+        }
+        // A text of SQLite's may have any character.
+        Type::Text => Some(Operand::Text(value.to_owned())),
+        Type::Blob => STANDARD.decode(value).ok().map(Operand::Blob),
+    }
+}
+
+/// The parts of a list between commas. One in quotes may have commas, and quotes written twice.
+/// `None` when the list is empty, or its quotes do not match.
+pub(super) fn list_of(list: &str) -> Option<Vec<String>> {
+    let mut parts = Vec::new();
+    let mut rest = list;
+    loop {
+        let mut part = String::new();
+        if let Some(mut quoted) = rest.strip_prefix('"') {
+            loop {
+                let (text, behind) = quoted.split_once('"')?;
+                part.push_str(text);
+                match behind.strip_prefix('"') {
+                    Some(more) => {
+                        part.push('"');
+                        quoted = more;
+                    }
+                    None => {
+                        rest = behind;
+                        break;
+                    }
+                }
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            let (text, behind) = rest.split_at(end);
+            if text.contains('"') {
+                return None;
+            }
+            part.push_str(text);
+            rest = behind;
+        }
+        parts.push(part);
+        if rest.is_empty() {
+            let empty = parts.len() == 1 && list.is_empty();
+            return (!empty).then_some(parts);
+        }
+        rest = rest.strip_prefix(',')?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flows_formats::{Column, Type};
+
+    use super::{filter, list_of};
+    use crate::selection::{Operand, Operator};
+
+    #[test]
+    fn lists() {
+        for (list, expected) in [
+            ("a", Some(vec!["a"])),
+            ("a,b", Some(vec!["a", "b"])),
+            ("a,", Some(vec!["a", ""])),
+            ("\"a,b\",c", Some(vec!["a,b", "c"])),
+            ("\"say \"\"hi\"\"\",\"\"", Some(vec!["say \"hi\"", ""])),
+            ("", None),
+            ("\"a", None),
+            ("\"a\"b", None),
+            ("a\"b", None),
+        ] {
+            let expected = expected.map(|parts| parts.into_iter().map(str::to_owned).collect());
+            assert_eq!(list_of(list), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn filters() {
+        let column = |kind| Column {
+            name: "c".into(),
+            kind,
+            nullable: true,
+        };
+        let (integer, text) = (column(Type::Integer), column(Type::Text));
+        let read = |column, text| {
+            let filter = filter(column, text).unwrap();
+            (filter.operator, filter.operands)
+        };
+        let texts = |texts: &[&str]| -> Vec<Operand> {
+            texts
+                .iter()
+                .map(|text| Operand::Text((*text).into()))
+                .collect()
+        };
+        assert_eq!(
+            read(&integer, "-5"),
+            (Operator::Equal, vec![Operand::Integer(-5)])
+        );
+        assert_eq!(
+            read(&integer, "gte.7"),
+            (Operator::GreaterOrEqual, vec![Operand::Integer(7)])
+        );
+        assert_eq!(read(&integer, "is.null"), (Operator::Null, vec![]));
+        assert_eq!(read(&text, "eq.gt.5"), (Operator::Equal, texts(&["gt.5"])));
+        assert_eq!(read(&text, ""), (Operator::Equal, texts(&[""])));
+        assert_eq!(
+            read(&text, "in.(a,\"b,c\")"),
+            (Operator::In, texts(&["a", "b,c"]))
+        );
+        assert_eq!(read(&text, "like.C17*"), (Operator::Like, texts(&["C17*"])));
+        for wrong in [
+            "x", "+5", "gt.", "5.0", "like.5", "is.nul", "not.5", "in.5", "in.()", "in.(1,x)",
+        ] {
+            assert!(filter(&integer, wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["is.x", "in.a", "in.(\"a)"] {
+            assert!(filter(&text, wrong).is_err(), "{wrong}");
+        }
+        assert!(filter(&column(Type::Real), "nan").is_err());
+        assert!(filter(&column(Type::Blob), "A").is_err());
+    }
+}

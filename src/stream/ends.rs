@@ -1,0 +1,105 @@
+//! Where a reply will end, so that its head can say so: a stream reads one snapshot.
+
+use super::connections::Lease;
+use crate::selection::{Position, Range, View};
+use crate::store::{Cancel, StoreError};
+
+/// What the head of a reply says of its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// Behind it, the next request goes on: the position of the last record that this one looks at, or
+    /// where it was asked to begin if there is none. `None` when it was not asked to begin anywhere,
+    /// when a limit counts what filters let through, or when no index finds it in time.
+    pub position: Option<Position>,
+    /// Whether there are records behind it that the limit cut off.
+    pub more: bool,
+    /// How many records there are, if that was asked.
+    pub count: Option<u64>,
+}
+
+/// What is known before the first record.
+pub(super) fn before(
+    lease: &mut Lease,
+    view: &View,
+    range: &Range,
+    cancel: &Cancel,
+) -> Result<End, StoreError> {
+    in_time(found(lease, view, range, cancel), cancel)
+}
+
+/// What was found; nothing is known if that takes too long.
+fn in_time(found: Result<End, StoreError>, cancel: &Cancel) -> Result<End, StoreError> {
+    match found {
+        Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(End::default()),
+        found => found,
+    }
+}
+
+fn found(
+    lease: &mut Lease,
+    view: &View,
+    range: &Range,
+    cancel: &Cancel,
+) -> Result<End, StoreError> {
+    let (position, more) = match range.limit {
+        Some(0) => (range.after, false),
+        Some(_) if !view.filters.is_empty() => (None, false),
+        Some(limit) => match lease.nth(view, range, limit, cancel)? {
+            Some(cut) => (Some(cut), is_more(lease, view, range, cut)?),
+            None => (lease.last(view, range, cancel)?.or(range.after), false),
+        },
+        None => (lease.last(view, range, cancel)?.or(range.after), false),
+    };
+    Ok(End {
+        position,
+        more,
+        count: None,
+    })
+}
+
+/// What is known when all records are written: so many, the last at that position.
+pub(super) fn behind(
+    lease: &mut Lease,
+    view: &View,
+    range: &Range,
+    written: (u64, Option<Position>),
+) -> Result<End, StoreError> {
+    in_time(ended(lease, view, range, written), &Cancel::default())
+}
+
+fn ended(
+    lease: &mut Lease,
+    view: &View,
+    range: &Range,
+    (records, last): (u64, Option<Position>),
+) -> Result<End, StoreError> {
+    let filtered = !view.filters.is_empty();
+    let (position, more) = match last {
+        // Whether those behind it meet the filters would have to be looked at.
+        Some(last) if range.limit == Some(records) => {
+            let more = filtered || is_more(lease, view, range, last)?;
+            (Some(last), more)
+        }
+        _ if filtered && range.limit != Some(0) => {
+            let last = lease.last(view, range, &Cancel::default())?;
+            (last.or(range.after), false)
+        }
+        last => (last.or(range.after), false),
+    };
+    Ok(End {
+        position,
+        more,
+        count: None,
+    })
+}
+
+fn is_more(
+    lease: &mut Lease,
+    view: &View,
+    range: &Range,
+    after: Position,
+) -> Result<bool, StoreError> {
+    let after = Some(after);
+    let rest = Range { after, ..*range };
+    Ok(lease.nth(view, &rest, 1, &Cancel::default())?.is_some())
+}

@@ -1,0 +1,335 @@
+//! Positions: `after`, `until`, `Flows-Position`, `Link`, `order=id`, `count=exact`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use rusqlite::Connection;
+
+use crate::harness::{FLOWS, Server, assert_has, database, folder, generated, run, ten_records};
+
+const T: &str = r#"
+    [[streams]]
+    name = "t"
+    table = "t"
+    time = "time"
+    id = "id"
+    columns = [
+        { name = "id", type = "integer" },
+        { name = "time", type = "integer" },
+        { name = "v", type = "text" },
+    ]
+"#;
+
+const STREAM: &str = "/api/v1/stream/t";
+
+/// Ten records a second apart, three of them in second 5, with ids that do not rise with time.
+const TABLE: &str = "PRAGMA journal_mode = WAL;
+    CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT); CREATE INDEX i ON t (time, id);
+    INSERT INTO t VALUES (8, 1, 'a'), (7, 2, 'b'), (6, 5, 'a'), (3, 5, 'b'), (9, 5, 'a'), (1, 7, 'b');";
+
+/// The ids of a reply's records, its position, and where it leads.
+fn asked(server: &Server, query: &str) -> (Vec<i64>, String, String) {
+    let reply = server.get(&format!("{STREAM}.csv?csv.header=false&{query}"));
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert!(reply.whole);
+    let id = |line: &str| line.split(',').next().unwrap().parse().unwrap();
+    let position = reply.header("flows-position").to_owned();
+    (
+        reply.body.lines().map(id).collect(),
+        position,
+        reply.header("link").to_owned(),
+    )
+}
+
+#[test]
+fn replies_say_where_they_end_and_go_on_behind_a_position() {
+    let folder = folder();
+    let server = Server::with(folder.path(), &database(folder.path(), TABLE), T);
+    // The first request of a connection takes another way than those after it.
+    for _ in 0..2 {
+        for (query, ids, position) in [
+            ("", &[8, 7, 3, 6, 9, 1][..], "7:1"),
+            ("after=5:3", &[6, 9, 1], "7:1"),
+            ("after=5:4", &[6, 9, 1], "7:1"),
+            ("after=4:99", &[3, 6, 9, 1], "7:1"),
+            ("after=5:3&until=5:6", &[6], "5:6"),
+            ("until=5:6", &[8, 7, 3, 6], "5:6"),
+            ("until=5:7", &[8, 7, 3, 6], "5:6"),
+            ("after=5:3&scanned_after=5", &[1], "7:1"),
+            ("after=5:3&scanned_after=1", &[6, 9, 1], "7:1"),
+            ("after=5:3&scanned_before=5", &[6, 9], "5:9"),
+            ("after=7:1", &[], "7:1"),
+            ("scanned_after=7", &[], "7:9223372036854775807"),
+            ("scanned_before=0", &[], ""),
+            ("limit=6", &[8, 7, 3, 6, 9, 1], "7:1"),
+            ("limit=7", &[8, 7, 3, 6, 9, 1], "7:1"),
+            ("limit=0&after=2:7", &[], "2:7"),
+            ("v=a", &[8, 6, 9], "7:1"),
+            ("v=c&after=2:7", &[], "7:1"),
+            ("v=b&limit=9", &[7, 3, 1], "7:1"),
+        ] {
+            let expected = (ids.to_vec(), position.to_owned(), String::new());
+            assert_eq!(asked(&server, query), expected, "{query}");
+        }
+    }
+    // What a limit cut off is linked to, with the request's other parameters.
+    for (query, ids, position) in [
+        ("limit=2", &[8, 7][..], "2:7"),
+        ("limit=1&after=5:3", &[6], "5:6"),
+        ("limit=2&v=a", &[8, 6], "5:6"),
+    ] {
+        let (found, at, link) = asked(&server, query);
+        assert_eq!((&found[..], at.as_str()), (ids, position), "{query}");
+        assert_has(&link, &["; rel=\"next\"", &format!("&after={position}>")]);
+        assert_eq!(link.matches("after=").count(), 1, "{link}");
+    }
+    let mut ids = Vec::new();
+    let mut path = format!("{STREAM}.csv?csv.header=false&limit=4");
+    loop {
+        let reply = server.get(&path);
+        ids.extend(
+            reply
+                .body
+                .lines()
+                .map(|line| line.split(',').next().unwrap().to_owned()),
+        );
+        let Some(next) = reply.header("link").strip_prefix('<') else {
+            break;
+        };
+        path = next.split('>').next().unwrap().to_owned();
+    }
+    assert_eq!(ids, ["8", "7", "3", "6", "9", "1"]);
+    for (query, part) in [
+        ("after=5", "after is \"5\"; it must be TIME:ID"),
+        ("after=5:x", "TIME:ID"),
+        ("after=+5:1", "TIME:ID"),
+        ("until=", "until is \"\""),
+        ("after=5:1&order=id", "it must be ID"),
+        ("order=up", "time or id"),
+        ("count=all", "exact"),
+    ] {
+        server
+            .get(&format!("{STREAM}?{query}"))
+            .problem(400, &[part]);
+    }
+}
+
+#[test]
+fn in_the_order_of_ids_a_late_arrival_is_not_missed() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let server = Server::with(folder.path(), &path, T);
+    for (query, ids, position) in [
+        ("order=id", &[1, 3, 6, 7, 8, 9][..], "9"),
+        ("order=id&after=6", &[7, 8, 9], "9"),
+        ("order=id&after=6&until=8", &[7, 8], "8"),
+        ("order=id&after=9", &[], "9"),
+        ("order=id&scanned_after=2", &[1, 3, 6, 9], "9"),
+        ("order=id&scanned_before=2&after=1", &[7, 8], "9"),
+        ("order=time", &[8, 7, 3, 6, 9, 1], "7:1"),
+    ] {
+        let expected = (ids.to_vec(), position.to_owned(), String::new());
+        assert_eq!(asked(&server, query), expected, "{query}");
+    }
+    let (ids, position, link) = asked(&server, "order=id&limit=2");
+    assert_eq!((&ids[..], position.as_str()), (&[1, 3][..], "3"));
+    assert_has(&link, &["order=id", "&after=3>"]);
+    let late = "INSERT INTO t VALUES (10, 0, 'late')";
+    Connection::open(&path).unwrap().execute(late, []).unwrap();
+    assert_eq!(asked(&server, "order=id&after=9").0, [10]);
+    assert_eq!(asked(&server, "after=7:1").0, [] as [i64; 0]);
+    let report = run(
+        folder.path(),
+        &["check", "--config", "test.toml", "--database", "made.db"],
+    );
+    assert_has(
+        &report.fine(),
+        &["order=id, which misses no late arrival where id only grows: served by an index"],
+    );
+}
+
+#[test]
+fn large_replies_say_the_same_as_small_ones() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 60_000));
+    let positions = server.document(&format!("{FLOWS}.csv?columns=time,id&csv.header=false"));
+    let positions: Vec<_> = positions
+        .lines()
+        .map(|line| line.replace(',', ":"))
+        .collect();
+    assert_eq!(positions.len(), 60_000);
+    let head = |query: &str| server.with_head("HEAD", &format!("{FLOWS}?{query}"), "");
+    assert_eq!(head("").header("flows-position"), positions[59_999]);
+    assert_eq!(
+        head("limit=60000").header("flows-position"),
+        positions[59_999]
+    );
+    assert_eq!(head("limit=60000").header("link"), "");
+    let cut = head("limit=50000");
+    assert_eq!(cut.header("flows-position"), positions[49_999]);
+    assert_has(
+        cut.header("link"),
+        &[&format!("limit=50000&after={}>", positions[49_999])],
+    );
+    // With a limit and a filter it is known only if the reply fits into its first chunk.
+    assert_eq!(head("limit=50000&id=gt.5").header("flows-position"), "");
+    assert_eq!(
+        head("limit=3&id=gt.5").header("flows-position"),
+        positions[7]
+    );
+    assert_eq!(head("id=gt.5").header("flows-position"), positions[59_999]);
+    // Chained by position, pages are the table.
+    let mut pages = String::new();
+    let mut after = "-1:0".to_owned();
+    loop {
+        let reply = server.get(&format!(
+            "{FLOWS}.csv?csv.header=false&limit=17001&after={after}"
+        ));
+        pages += &reply.body;
+        after = reply.header("flows-position").to_owned();
+        if reply.header("link").is_empty() {
+            break;
+        }
+    }
+    assert!(pages == server.document(&format!("{FLOWS}.csv?csv.header=false")));
+}
+
+#[test]
+fn records_are_counted_when_that_is_asked() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let count = |method: &str, query: &str| {
+        let reply = server.with_head(method, &format!("{FLOWS}?{query}"), "");
+        assert_eq!(reply.status, 200);
+        reply.header("flows-count").to_owned()
+    };
+    assert_eq!(count("GET", "limit=5"), "");
+    assert_eq!(count("HEAD", "count=exact"), "20000");
+    assert_eq!(count("GET", "count=exact&limit=5"), "5");
+    assert_eq!(count("GET", "count=exact&id=lte.77"), "77");
+    assert_eq!(
+        count("GET", "count=exact&id=lte.77&id=gt.70&limit=100"),
+        "7"
+    );
+    assert_eq!(count("HEAD", "count=exact&scanned_after=5011199"), "0");
+}
+
+/// Pulls by position, while a writer inserts and deletes what was pulled, concatenate to exactly what
+/// was inserted, though the server is killed in between, and clients in mid-stream.
+#[test]
+fn pulls_chained_by_position_lose_nothing_and_repeat_nothing() {
+    for order in ["time", "id"] {
+        let folder = folder();
+        let path = database(
+            folder.path(),
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT);
+             CREATE INDEX i ON t (time, id);",
+        );
+        let writer = Connection::open(&path).unwrap();
+        writer
+            .busy_timeout(std::time::Duration::from_secs(60))
+            .unwrap();
+        let mut server = Server::with(folder.path(), &path, T);
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut inserted: BTreeMap<i64, (i64, String)> = BTreeMap::new();
+        let mut pulled: Vec<(i64, (i64, String))> = Vec::new();
+        let (mut clock, mut next_id) = (1_000_i64, 1_i64);
+        let mut after = None;
+        for _ in 0..150 {
+            let transaction = writer.unchecked_transaction().unwrap();
+            for _ in 0..random.u32(0..400) {
+                clock += random.i64(0..2);
+                // In the order of ids a record may come late.
+                let late = order == "id" && random.u8(..) < 30;
+                let time = if late { random.i64(0..clock) } else { clock };
+                let text = "x".repeat(random.usize(0..200));
+                let row = (next_id, time, &text);
+                transaction
+                    .execute("INSERT INTO t VALUES (?, ?, ?)", row)
+                    .unwrap();
+                inserted.insert(next_id, (time, text));
+                next_id += 1;
+            }
+            transaction.commit().unwrap();
+            match random.u8(0..20) {
+                0 => {
+                    drop(server);
+                    server = Server::with(folder.path(), &path, T);
+                }
+                1 => {
+                    // A client that is killed in mid-stream has pulled nothing.
+                    drop(server.ask(&format!("{STREAM}?order={order}")));
+                }
+                2 if !pulled.is_empty() => {
+                    let (id, ..) = pulled[random.usize(0..pulled.len())];
+                    writer.execute("DELETE FROM t WHERE id = ?", [id]).unwrap();
+                }
+                _ => {}
+            }
+            let mut query = format!("order={order}");
+            if random.bool() {
+                write!(query, "&limit={}", random.u32(1..500)).unwrap();
+            }
+            if let Some(after) = &after {
+                write!(query, "&after={after}").unwrap();
+            }
+            let reply = server.get(&format!("{STREAM}.csv?csv.header=false&{query}"));
+            assert!(reply.status == 200 && reply.whole);
+            let position = reply.header("flows-position");
+            after = Some(position.to_owned())
+                .filter(|position| !position.is_empty())
+                .or(after);
+            for line in reply.body.lines() {
+                let mut fields = line.splitn(3, ',');
+                let mut integer = || fields.next().unwrap().parse::<i64>().unwrap();
+                let (id, time) = (integer(), integer());
+                let text = fields.next().unwrap().trim_matches('"').to_owned();
+                pulled.push((id, (time, text)));
+            }
+        }
+        let query = after.map_or(String::new(), |after| format!("&after={after}"));
+        let rest = server.document(&format!(
+            "{STREAM}.csv?csv.header=false&order={order}{query}"
+        ));
+        let ids = rest
+            .lines()
+            .map(|line| line.split(',').next().unwrap().parse::<i64>().unwrap());
+        let mut all: Vec<_> = pulled.iter().map(|(id, _)| *id).chain(ids).collect();
+        for (id, record) in &pulled {
+            assert_eq!(&inserted[id], record);
+        }
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "a record was pulled twice");
+        assert_eq!(
+            all,
+            inserted.keys().copied().collect::<Vec<_>>(),
+            "a record was lost"
+        );
+    }
+}
+
+#[test]
+fn positions_are_found_in_a_table_that_is_clustered_and_in_one_that_is_sorted() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    assert_eq!(server.get(FLOWS).header("flows-position"), "1:10");
+    let folder = self::folder();
+    let sorted =
+        "CREATE TABLE t (id, time, v TEXT); INSERT INTO t VALUES ('3', '5', ''), ('1', 7, '')";
+    let server = Server::with(folder.path(), &database(folder.path(), sorted), T);
+    assert_eq!(
+        asked(&server, ""),
+        (vec![3, 1], "7:1".into(), String::new())
+    );
+    assert_eq!(
+        asked(&server, "after=5:3"),
+        (vec![1], "7:1".into(), String::new())
+    );
+    assert_eq!(
+        asked(&server, "order=id&after=1"),
+        (vec![3], "3".into(), String::new())
+    );
+}
