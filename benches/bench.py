@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -344,6 +345,56 @@ def small_windows(paths):
         row("small window's p99 beside 8 whole tables", "≤ 50 ms", p99 <= 50, f"{p99:.1f} ms", detail)
 
 
+def selecting(paths):
+    with Server(paths["even.db"]) as server, Server(paths["small.db"]) as small:
+
+        def answer(server, query):
+            connection = server.connect()
+            times = [get(connection, f"{STREAM}?{query}")[1] for _ in range(500)]
+            connection.close()
+            return statistics.median(times) * 1e6
+
+        window = "scanned_after=86400"
+        last = 86400 + 20 * 5_011_198 // OPTIONS.rows
+        plain = answer(server, f"{window}&scanned_before={last}")
+        limited = answer(server, f"{window}&limit=20")
+        value = limited - plain
+        detail = f"{limited:.0f} µs with limit, {plain:.0f} µs as a window, 20 records"
+        row("position of a small window", "≤ 100 µs", value <= 100, f"{value:.0f} µs", detail)
+
+        query = "SELECT time, id FROM flows ORDER BY time DESC, id DESC LIMIT 1"
+        database = sqlite3.connect(paths["even.db"])
+        times = []
+        for _ in range(100):
+            start = time.perf_counter()
+            assert database.execute(query).fetchone()
+            times.append(time.perf_counter() - start)
+        value = statistics.median(times) * 1e3
+        detail = "what finds it, alone, in Python"
+        row("position of a whole table", "≤ 1 ms", value <= 1, f"{value:.3f} ms", detail)
+
+        indexed = {name: answer(s, "id=77777") for name, s in [("large", server), ("small", small)]}
+        value = max(indexed.values()) / min(indexed.values())
+        detail = ", ".join(f"{time:.0f} µs" for time in indexed.values())
+        what = "filter by id, which is indexed: large table against one of a fiftieth"
+        row(what, "≤ 2 ×", value <= 2, f"{value:.2f} ×", detail)
+
+        one_percent = database.execute(
+            "SELECT byte_count FROM flows ORDER BY byte_count DESC LIMIT 1 OFFSET ?",
+            [OPTIONS.rows // 100],
+        ).fetchone()[0]
+        url = server.url(f"{STREAM}?byte_count=gt.{one_percent}")
+
+        def cursor():
+            command = [OPTIONS.cursor, paths["even.db"], f"byte_count > {one_percent}"]
+            return float(subprocess.run(command, capture_output=True, text=True).stdout.split()[1])
+
+        filtered = lambda: timed(["curl", "-sf", "-o", "/dev/null", url])
+        seconds = interleaved({"cursor": cursor, "flows": filtered})
+    what = "filter that keeps 1 %, not indexed, `json`, against one cursor"
+    ratio(what, 1.5, seconds["flows"], seconds["cursor"])
+
+
 def first_bytes(paths):
     def first(database, query, coding="identity"):
         with Server(database) as server:
@@ -465,6 +516,8 @@ def main():
         peer.process.kill()
     say("small windows")
     small_windows(paths)
+    say("selecting")
+    selecting(paths)
     say("first bytes, memory")
     first_bytes(paths)
     memory(paths)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow_array::builder::{BinaryBuilder, Float64Builder, Int64Builder, StringBuilder};
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 use flows_formats::{Record, Schema, Type, Value};
 
@@ -95,14 +95,38 @@ impl Columns {
         }
         self.bytes = 0;
         let finish = |column: &mut Column| -> ArrayRef {
+            // The next batch will be about as large: with room for it, nothing is moved.
             match column {
-                Column::Integers(integers) => Arc::new(integers.finish()),
-                Column::Reals(reals) => Arc::new(reals.finish()),
-                Column::Texts(texts) => Arc::new(texts.finish()),
-                Column::Blobs(blobs) => Arc::new(blobs.finish()),
+                Column::Integers(integers) => {
+                    let array = integers.finish();
+                    *integers = Int64Builder::with_capacity(room(array.len()));
+                    Arc::new(array)
+                }
+                Column::Reals(reals) => {
+                    let array = reals.finish();
+                    *reals = Float64Builder::with_capacity(room(array.len()));
+                    Arc::new(array)
+                }
+                Column::Texts(texts) => {
+                    let array = texts.finish();
+                    let bytes = room(array.value_data().len());
+                    *texts = StringBuilder::with_capacity(room(array.len()), bytes);
+                    Arc::new(array)
+                }
+                Column::Blobs(blobs) => {
+                    let array = blobs.finish();
+                    let bytes = room(array.value_data().len());
+                    *blobs = BinaryBuilder::with_capacity(room(array.len()), bytes);
+                    Arc::new(array)
+                }
             }
         };
         let columns = self.columns.iter_mut().map(finish).collect();
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map(Some)
     }
+}
+
+/// A little more than there was, but not what one large record took.
+fn room(before: usize) -> usize {
+    (before + before / 8).min(BATCH_BYTES)
 }

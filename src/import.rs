@@ -312,8 +312,9 @@ fn table(
 fn insert_sql(stream: &Stream, rows: usize) -> String {
     let columns: Vec<_> = COLUMNS.iter().map(|(name, _)| quoted(name)).collect();
     let row = format!("(?{})", ", ?".repeat(COLUMNS.len()));
+    // The import is all or nothing: rolling back a statement alone would need a journal of its own.
     format!(
-        "INSERT INTO {} (\"id\", {}) VALUES {}",
+        "INSERT OR ROLLBACK INTO {} (\"id\", {}) VALUES {}",
         quoted(&stream.table),
         columns.join(", "),
         vec![row; rows].join(", ")

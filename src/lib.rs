@@ -25,7 +25,7 @@
 //! # The path of a request
 //!
 //! 1. [`http::server`] accepts a connection and notes the request's id.
-//! 2. Filters turn path and query into a stream, a format and a [`selection::Selection`], refuse
+//! 2. Filters turn path and query into a [`selection::View`], a range of it and a format, refuse
 //!    what they do not understand, and borrow a connection.
 //! 3. [`stream::at_once`] writes a document that is small and found at once on the spot.
 //! 4. For any other, [`stream::start`] runs the scan on a thread that may block: the store pushes

@@ -16,6 +16,10 @@ use crate::store::{Sink, Stop, StoreError};
 /// How old the first chunk gets once it holds a record: until then a failure still has a status.
 const FIRST_AGE: Duration = Duration::from_millis(50);
 
+/// How old the first chunk is when it is worth looking for helpers before it is full: filters let
+/// little through.
+const HELP_AGE: Duration = Duration::from_millis(5);
+
 /// How old any other chunk gets. Below 100 ms, which is what clients are promised.
 const AGE: Duration = Duration::from_millis(80);
 
@@ -50,7 +54,7 @@ pub(super) struct Document {
     pub(super) head: Option<End>,
     /// When the chunk was first seen to hold a record.
     filling_since: Option<Instant>,
-    /// Asked once, when the first chunk is full.
+    /// Asked once, when the first chunk is full or takes long.
     find_helpers: Option<FindHelpers>,
     /// The helpers that were found. The document then stops with its first chunk full and unsent.
     pub(super) helpers: Vec<Lease>,
@@ -212,6 +216,12 @@ impl Document {
     }
 
     fn full(&mut self) -> Result<(), Stop> {
+        self.find_helpers()?;
+        self.send(Ends::Nothing)
+    }
+
+    /// Stops the scan if there are helpers to go on with. They are looked for once.
+    fn find_helpers(&mut self) -> Result<(), Stop> {
         if let Some(find_helpers) = self.find_helpers.take()
             && self.sent.is_none()
         {
@@ -220,7 +230,7 @@ impl Document {
                 return Err(Stop);
             }
         }
-        self.send(Ends::Nothing)
+        Ok(())
     }
 }
 
@@ -250,22 +260,26 @@ impl Sink for Document {
         if self.records == self.sent.unwrap_or(0) {
             return Ok(());
         }
-        let age = if self.sent.is_none() { FIRST_AGE } else { AGE };
-        match self.filling_since {
-            None => self.filling_since = Some(Instant::now()),
-            Some(since) if since.elapsed() >= age => {
-                if let Err(error) = self.encoder.flush(&mut self.buffer) {
-                    self.failure = Some(Failure::Format(error));
-                    return Err(Stop);
-                }
-                self.filling_since = None;
-                if !self.buffer.is_empty() {
-                    return self.full();
-                }
-            }
-            Some(_) => {}
+        let Some(since) = self.filling_since else {
+            self.filling_since = Some(Instant::now());
+            return Ok(());
+        };
+        let (age, first) = (since.elapsed(), self.sent.is_none());
+        if first && age >= HELP_AGE {
+            self.find_helpers()?;
         }
-        Ok(())
+        if age < if first { FIRST_AGE } else { AGE } {
+            return Ok(());
+        }
+        if let Err(error) = self.encoder.flush(&mut self.buffer) {
+            self.failure = Some(Failure::Format(error));
+            return Err(Stop);
+        }
+        self.filling_since = None;
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.send(Ends::Nothing)
     }
 
     fn replaced(&mut self) {
