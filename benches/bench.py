@@ -460,6 +460,30 @@ def memory(paths):
         row(what, f"≤ {most} MiB", parquet <= most, f"{parquet:.0f} MiB", "anonymous resident peak")
 
 
+def pulls(paths, folder):
+    one, many = os.path.join(folder, "one.ndjson"), os.path.join(folder, "pulled")
+    with Server(paths["even.db"]) as server:
+        url = server.url(STREAM)
+
+        def curl():
+            if os.path.exists(one):
+                os.remove(one)
+            return timed(["curl", "-sf", "-o", one, f"{url}.ndjson"])
+
+        def pull():
+            shutil.rmtree(many, ignore_errors=True)
+            return timed([FLOWS, "pull", url, "--to", many])
+
+        seconds = interleaved({"curl": curl, "pull": pull}, runs=5)
+    value = statistics.median(seconds["pull"]) / statistics.median(seconds["curl"])
+    spread = lambda s: "/".join(f"{x:.3g}" for x in (min(s), statistics.median(s), max(s)))
+    detail = f"{spread(seconds['pull'])} s against {spread(seconds['curl'])} s"
+    what = "`flows pull` of all to ndjson files: as long as curl to one file"
+    row(what, "≤ 1.5 ×", value <= 1.5, f"{value:.2f} ×", detail)
+    os.remove(one)
+    shutil.rmtree(many)
+
+
 def imports(paths, folder):
     new, blog = os.path.join(folder, "new.db"), os.path.join(folder, "blog.db")
 
@@ -521,6 +545,8 @@ def main():
     say("first bytes, memory")
     first_bytes(paths)
     memory(paths)
+    say("pulls")
+    pulls(paths, folder)
     say("imports")
     imports(paths, folder)
 

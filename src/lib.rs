@@ -19,6 +19,7 @@
 //! | [`generate`] | makes lines of the same shape |
 //! | [`flow`] | LANL's nine columns, as one line |
 //! | [`listing`] | the registry of formats, in print |
+//! | [`pull`] | `flows pull`: what is new of a stream, into files |
 //! | [`suggest`] | "did you mean …?" |
 //! | [`flows_formats`] | (package `formats/`) what a format is, and one file per format |
 //!
@@ -42,6 +43,7 @@ pub mod generate;
 pub mod http;
 pub mod import;
 pub mod listing;
+pub mod pull;
 pub mod selection;
 pub mod store;
 pub mod stream;

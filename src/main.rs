@@ -16,6 +16,8 @@ use flows::generate::Lines;
 use flows::http::{App, server};
 use flows::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
+use flows::pull::{Pull, PullError};
+use flows::selection::Order;
 use flows::store::sqlite::Sqlite;
 use flows::store::sqlite::check::{Finding, check};
 use flows_formats::Registry;
@@ -25,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Streams time-stamped records out of a database over HTTP, in the format the client names.
 ///
-/// Exit codes: 0 fine, 2 wrong usage or configuration, 1 anything else.
+/// Exit codes: 0 fine, 2 wrong usage or configuration, 75 try later, 1 anything else.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
@@ -89,6 +91,35 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Pull what is new of a stream into files, each record once
+    ///
+    /// Each run goes on where the one before stopped, killed or not, until nothing is new. Each file is
+    /// one whole reply, DIR/STREAM-FROM-TO.EXTENSION, called after the positions that it lies between.
+    /// Exit codes: 0 done, 75 try later (the server is gone or busy, another run is pulling, the disk is
+    /// full), 1 broken, 2 wrong usage.
+    Pull {
+        /// The stream, such as http://127.0.0.1:5000/api/v1/stream/flows
+        url: String,
+        /// The folder for the files, which is made if there is none
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// The format of the files
+        #[arg(long, value_name = "NAME", default_value = "ndjson")]
+        format: String,
+        /// The most records of a file
+        #[arg(long, value_name = "N", default_value_t = 1_000_000,
+              value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+        max_rows: u64,
+        /// Only records that meet this, such as dst_port=445 or byte_count=gt.1000; may be repeated
+        #[arg(long, value_name = "COLUMN=FILTER", value_parser = filter)]
+        filter: Vec<(String, String)>,
+        /// Only these columns, such as time,src_comp
+        #[arg(long, value_name = "LIST")]
+        columns: Option<String>,
+        /// time, or id for what arrives late in tables whose ids only grow
+        #[arg(long, value_name = "ORDER", default_value = "time", value_parser = order)]
+        order: Order,
+    },
     /// Say what every stream will serve, or what is wrong and how to mend it
     Check {
         #[command(flatten)]
@@ -125,6 +156,16 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("it must be {ADDRESS}"))
 }
 
+fn filter(text: &str) -> Result<(String, String), String> {
+    let (column, filter) = text.split_once('=').ok_or("it must be COLUMN=FILTER")?;
+    Ok((column.to_owned(), filter.to_owned()))
+}
+
+fn order(text: &str) -> Result<Order, String> {
+    let found = Order::ALL.into_iter().find(|order| order.name() == text);
+    found.ok_or_else(|| "it must be time or id".to_owned())
+}
+
 /// Marks an error as one of usage or configuration: exit code 2.
 #[derive(Debug)]
 struct Usage;
@@ -154,7 +195,10 @@ fn main() -> ExitCode {
         .map(ToString::to_string)
         .collect();
     let _ = writeln!(io::stderr(), "flows: {}", message.join(": "));
-    if usage {
+    if error.downcast_ref().is_some_and(PullError::is_temporary) {
+        // "Temporary failure" to cron and mail alike (sysexits.h).
+        ExitCode::from(75)
+    } else if usage {
         ExitCode::from(2)
     } else {
         ExitCode::FAILURE
@@ -186,6 +230,24 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo { rows, listen } => demo(rows, listen),
         Command::Formats { name, json } => formats(name.as_deref(), json),
+        Command::Pull {
+            url,
+            to,
+            format,
+            max_rows,
+            filter,
+            columns,
+            order,
+        } => pull(Pull {
+            url,
+            folder: to,
+            extension: extension(&format).context(Usage)?,
+            format,
+            max_rows,
+            order,
+            columns,
+            filters: filter,
+        }),
         Command::Check { configured } => report(&configured.load()?),
     }
 }
@@ -417,6 +479,55 @@ fn import_interruptibly(
         }
         imported => imported,
     }
+}
+
+/// How files of a format end.
+fn extension(format: &str) -> anyhow::Result<String> {
+    let registry = Registry::load()?;
+    let found = registry
+        .get(format)
+        .map(|format| format.extension.to_owned());
+    found.ok_or_else(|| {
+        let names: Vec<_> = registry.iter().map(|format| format.name).collect();
+        anyhow!(
+            "there is no format {format:?}; there are: {}",
+            names.join(", ")
+        )
+    })
+}
+
+/// Pulls, and says what came of it in one line.
+fn pull(mut pull: Pull) -> anyhow::Result<()> {
+    if !pull.url.starts_with("http://") || pull.url.contains(['?', '#']) {
+        return Err(anyhow!(
+            "{} is not a stream's URL; it must be http://HOST:PORT/api/v1/stream/NAME, without a \
+             query (--filter, --columns and --order choose); for https, put a proxy in between",
+            pull.url
+        ))
+        .context(Usage);
+    }
+    pull.url.truncate(pull.url.trim_end_matches('/').len());
+    let bar = progress_bar();
+    let pulled = pull.run(&bar);
+    bar.finish_and_clear();
+    let pulled = pulled?;
+    let folder = pull.folder.display();
+    let position = match pulled.position {
+        Some(position) => format!("up to {position}"),
+        None => "the stream is empty".to_owned(),
+    };
+    match pulled.files {
+        0 => writeln!(io::stdout(), "nothing new in {folder}, {position}")?,
+        files => {
+            let s = if files == 1 { "" } else { "s" };
+            let bytes = pulled.bytes;
+            writeln!(
+                io::stdout(),
+                "pulled {files} file{s}, {bytes} bytes, into {folder}, {position}"
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Shows the bytes of the source and the rows made of them, on a terminal only.

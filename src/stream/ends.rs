@@ -75,9 +75,10 @@ fn ended(
 ) -> Result<End, StoreError> {
     let filtered = !view.filters.is_empty();
     let (position, more) = match last {
-        // Whether those behind it meet the filters would have to be looked at.
+        // Whether those behind it meet the filters would have to be looked at: an empty page more
+        // does no harm.
         Some(last) if range.limit == Some(records) => {
-            let more = filtered || is_more(lease, view, range, last)?;
+            let more = filtered || is_more(lease, view, range, last).unwrap_or(true);
             (Some(last), more)
         }
         _ if filtered && range.limit != Some(0) => {

@@ -10,6 +10,7 @@
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
 //! | `foreign` | every format and coding, read by readers that are not ours |
 //! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
+//! | `pull` | `flows pull` |
 //! | `selecting` | `columns`, filters |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
@@ -30,6 +31,7 @@ mod harness;
 mod import;
 mod negotiation;
 mod positions;
+mod pull;
 #[path = "../foreign/mod.rs"]
 mod reader;
 mod selecting;

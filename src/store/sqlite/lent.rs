@@ -175,7 +175,9 @@ impl Lent {
         let mut range = *range;
         // Walking down to a page costs more than SQL does, and leaving SQL more than a few records:
         // only a slice, which begins in mid-second, is known to be large.
-        if range.after.is_none_or(|after| after.id == i64::MAX) {
+        // So is what filters look at.
+        let few = view.filters.is_empty() && range.after.is_none_or(|after| after.id == i64::MAX);
+        if few {
             let beginning = Range {
                 limit: Some(FEW),
                 ..range
@@ -185,7 +187,10 @@ impl Lent {
             }
             range.after = scan::last();
         }
-        match tree.scan(&self.connection, &range).map_err(error)? {
+        match tree
+            .scan(&self.connection, &range, &view.filters)
+            .map_err(error)?
+        {
             Ended::Done => Ok(()),
             Ended::Stopped => Err(StoreError::Stopped),
             Ended::GaveUp(last) => {

@@ -12,12 +12,13 @@
 
 use std::cmp::Ordering;
 
+use flows_formats::Type;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::scan;
 use super::table::{Affinity, Table};
-use crate::selection::{Position, Range, View};
+use crate::selection::{Filter, Operand, Operator, Position, Range, View};
 
 /// The most columns of a table that is read.
 const MOST_COLUMNS: usize = 32;
@@ -34,6 +35,8 @@ pub(super) struct Tree {
     usable: usize,
     /// For each column of the stream's query, which value of a record it is.
     columns: Vec<usize>,
+    /// For each filter of the view, which value of a record it is about.
+    filtered: Vec<usize>,
     /// For each value of a record, whether SQLite keeps it as a real.
     reals: Vec<bool>,
 }
@@ -44,7 +47,7 @@ pub(super) enum Ended {
     Done,
     /// The sink wants no more.
     Stopped,
-    /// Something is not plain: SQLite goes on behind this position, if any record was taken.
+    /// Something is not plain: SQLite goes on behind this position, if the walk came anywhere.
     GaveUp(Option<Position>),
 }
 
@@ -98,12 +101,16 @@ impl Tree {
         if !clustered || special || encoding != "UTF-8" || names.len() > MOST_COLUMNS {
             return Ok(None);
         }
-        let columns = columns.iter().map(|column| {
-            names
-                .iter()
-                .position(|name| name.eq_ignore_ascii_case(column))
+        let at = |column: &str| {
+            let mut names = names.iter();
+            names.position(|name| name.eq_ignore_ascii_case(column))
+        };
+        let filtered = view.filters.iter().map(|filter| {
+            let kept = table.affinity(&filter.column);
+            at(&filter.column).filter(|_| is_plain(filter, kept))
         });
-        let Some(columns) = columns.collect() else {
+        let (columns, filtered) = (columns.iter().map(|column| at(column)), filtered.collect());
+        let (Some(columns), Some(filtered)) = (columns.collect(), filtered) else {
             return Ok(None);
         };
         let reals = names
@@ -121,16 +128,25 @@ impl Tree {
             root,
             usable,
             columns,
+            filtered,
             reals,
         }))
     }
 
-    /// Hands the range's records to the thread's scan, in order. The range's limit does not count.
-    pub(super) fn scan(&self, connection: &Connection, range: &Range) -> Result<Ended> {
+    /// Hands the range's records that meet the filters to the thread's scan, in order. The range's
+    /// limit does not count. The filters are those of a view that the tree was found for, but for
+    /// what they compare to.
+    pub(super) fn scan(
+        &self,
+        connection: &Connection,
+        range: &Range,
+        filters: &[Filter],
+    ) -> Result<Ended> {
         let mut walk = Walk {
             tree: self,
             connection,
             range,
+            filters,
             last: None,
         };
         Ok(match walk.page(self.root, 0)? {
@@ -146,7 +162,8 @@ struct Walk<'a> {
     tree: &'a Tree,
     connection: &'a Connection,
     range: &'a Range,
-    /// The position of the last record that was taken.
+    filters: &'a [Filter],
+    /// The position of the last record that was taken, or not let through.
     last: Option<Position>,
 }
 
@@ -293,9 +310,17 @@ impl Walk<'_> {
         Some(from)
     }
 
-    /// Hands over a record, unless it is behind the range.
+    /// Hands over a record, unless it is behind the range or does not meet the filters.
     fn record(&mut self, bytes: &[u8]) -> Step {
         let tree = self.tree;
+        if !self.filters.is_empty() {
+            // Few are let through, and the others need not be read.
+            match Record::new(bytes).and_then(|record| self.is_let_through(&record)) {
+                None => return Step::NotPlain,
+                Some((_, true)) => {}
+                Some((position, false)) => return self.pass(position),
+            }
+        }
         let mut values = [ValueRef::Null; MOST_COLUMNS];
         let values = &mut values[..tree.reals.len()];
         let read = Record::new(bytes).and_then(|record| record.read(values, &tree.reals));
@@ -303,7 +328,17 @@ impl Walk<'_> {
         else {
             return Step::NotPlain;
         };
-        let position = Position { time, id };
+        let before = self.last;
+        let step = self.pass(Position { time, id });
+        if step == Step::On && !scan::record(|at| values[tree.columns[at]]) {
+            self.last = before;
+            return Step::Stopped;
+        }
+        step
+    }
+
+    /// Goes on behind a position, if it is in the range.
+    fn pass(&mut self, position: Position) -> Step {
         if self.range.until.is_some_and(|until| position > until) {
             return Step::Behind;
         }
@@ -311,12 +346,65 @@ impl Walk<'_> {
             // Pages that lead back to where the walk has been.
             return Step::NotPlain;
         }
-        if !scan::record(|at| values[tree.columns[at]]) {
-            return Step::Stopped;
-        }
         self.last = Some(position);
         Step::On
     }
+
+    /// Where a record stands, and whether it meets the filters; `None` if that is for SQLite to say.
+    fn is_let_through(&self, record: &Record<'_>) -> Option<(Position, bool)> {
+        let mut let_through = true;
+        for (filter, at) in self.filters.iter().zip(&self.tree.filtered) {
+            let_through = let_through && meets(record.value(*at)?, filter)?;
+        }
+        Some((record.position()?, let_through))
+    }
+}
+
+/// Whether a filter of a column is one that is tested here.
+fn is_plain(filter: &Filter, kept: Option<Affinity>) -> bool {
+    let kept_as_declared = matches!(
+        (filter.kind, kept),
+        (Type::Integer, Some(Affinity::Integer)) | (Type::Text, Some(Affinity::Text))
+    );
+    kept_as_declared && filter.operator != Operator::Like
+}
+
+/// Whether a value meets a filter, as SQLite compares them; `None` if it is not of the declared type.
+fn meets(value: ValueRef<'_>, filter: &Filter) -> Option<bool> {
+    let is_null = value == ValueRef::Null;
+    let mut compared = filter
+        .operands
+        .iter()
+        .map(|operand| match (value, operand) {
+            (ValueRef::Integer(value), Operand::Integer(operand)) => Some(value.cmp(operand)),
+            (ValueRef::Text(value), Operand::Text(operand)) => Some(value.cmp(operand.as_bytes())),
+            _ => None,
+        });
+    Some(match filter.operator {
+        Operator::Null => is_null,
+        Operator::NotNull => !is_null,
+        _ if is_null => false,
+        Operator::In => {
+            for compared in compared {
+                if compared? == Ordering::Equal {
+                    return Some(true);
+                }
+            }
+            false
+        }
+        operator => {
+            let compared = compared.next()??;
+            match operator {
+                Operator::Equal => compared.is_eq(),
+                Operator::NotEqual => compared.is_ne(),
+                Operator::Greater => compared.is_gt(),
+                Operator::GreaterOrEqual => compared.is_ge(),
+                Operator::Less => compared.is_lt(),
+                Operator::LessOrEqual => compared.is_le(),
+                _ => return None,
+            }
+        }
+    })
 }
 
 /// A record, section 2.1: the types of its values, then the values.
@@ -348,41 +436,72 @@ impl<'r> Record<'r> {
         }
     }
 
+    /// One of the values.
+    #[inline]
+    fn value(&self, at: usize) -> Option<ValueRef<'r>> {
+        let (mut types, mut start) = (self.types, self.header);
+        for _ in 0..at {
+            let (kind, next) = self.kind(types)?;
+            types = next;
+            start = start.checked_add(length(kind)?)?;
+        }
+        let (kind, _) = self.kind(types)?;
+        let bytes = self.bytes.get(start..start.checked_add(length(kind)?)?)?;
+        value(kind, bytes)
+    }
+
+    /// A value's type, and where the next one's is.
+    #[inline]
+    fn kind(&self, types: usize) -> Option<(u64, usize)> {
+        if types >= self.header {
+            return None;
+        }
+        varint(self.bytes, types)
+    }
+
     /// Reads the first values; `None` when there are fewer.
     #[inline]
     fn read(&self, values: &mut [ValueRef<'r>], reals: &[bool]) -> Option<()> {
         let (mut types, mut at) = (self.types, self.header);
-        for (value, real) in values.iter_mut().zip(reals) {
-            if types >= self.header {
-                return None;
-            }
-            let (kind, next) = varint(self.bytes, types)?;
+        for (slot, real) in values.iter_mut().zip(reals) {
+            let (kind, next) = self.kind(types)?;
             types = next;
-            let length = match kind {
-                0..=4 => kind as usize,
-                5 => 6,
-                6 | 7 => 8,
-                8 | 9 => 0,
-                10 | 11 => return None,
-                _ => usize::try_from((kind - 12) / 2).ok()?,
-            };
-            let bytes = self.bytes.get(at..at.checked_add(length)?)?;
-            at += length;
-            *value = match kind {
-                0 => ValueRef::Null,
-                7 => ValueRef::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
-                8 | 9 => ValueRef::Integer(kind as i64 - 8),
-                1..=6 => ValueRef::Integer(integer(bytes)),
-                _ if kind % 2 == 0 => ValueRef::Blob(bytes),
-                _ => ValueRef::Text(bytes),
-            };
+            let end = at.checked_add(length(kind)?)?;
+            *slot = value(kind, self.bytes.get(at..end)?)?;
+            at = end;
             // SQLite keeps a real that is a whole number as an integer.
-            if let (true, ValueRef::Integer(integer)) = (*real, *value) {
-                *value = ValueRef::Real(integer as f64);
+            if let (true, ValueRef::Integer(integer)) = (*real, *slot) {
+                *slot = ValueRef::Real(integer as f64);
             }
         }
         Some(())
     }
+}
+
+/// How many bytes a value of a type has; `None` for types that there are not.
+#[inline]
+fn length(kind: u64) -> Option<usize> {
+    match kind {
+        0..=4 => Some(kind as usize),
+        5 => Some(6),
+        6 | 7 => Some(8),
+        8 | 9 => Some(0),
+        10 | 11 => None,
+        _ => usize::try_from((kind - 12) / 2).ok(),
+    }
+}
+
+/// The value of a type that these bytes are.
+#[inline]
+fn value(kind: u64, bytes: &[u8]) -> Option<ValueRef<'_>> {
+    Some(match kind {
+        0 => ValueRef::Null,
+        7 => ValueRef::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
+        8 | 9 => ValueRef::Integer(kind as i64 - 8),
+        1..=6 => ValueRef::Integer(integer(bytes)),
+        _ if kind.is_multiple_of(2) => ValueRef::Blob(bytes),
+        _ => ValueRef::Text(bytes),
+    })
 }
 
 /// A big-endian signed integer of 1 to 8 bytes.

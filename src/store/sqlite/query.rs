@@ -122,7 +122,7 @@ impl Query {
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
         let as_kept = !columns.iter().any(|column| column.starts_with("CAST"));
-        let tree = if unique && as_kept && view.filters.is_empty() {
+        let tree = if unique && as_kept {
             Tree::find(connection, view, table, &names)?
         } else {
             None

@@ -93,7 +93,7 @@ fn from_pages(
     let decoder = Decoder::new(Arc::clone(view), position_at);
     let sink = Box::new(Keep(Arc::clone(&rows), most));
     scan::set(Some(Scan::new(sink, decoder, Cancel::default())));
-    let ended = tree.scan(connection, range).unwrap();
+    let ended = tree.scan(connection, range, &[]).unwrap();
     scan::set(None);
     (Arc::into_inner(rows).unwrap().into_inner().unwrap(), ended)
 }

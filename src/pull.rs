@@ -1,0 +1,265 @@
+//! Pulls what is new of a stream into a folder: whole files, each record once.
+//!
+//! Each file is one whole reply, called after the positions that it lies between. The next position is
+//! kept beside them, so that a run that was killed at any moment is gone on with: a file without its
+//! final name is thrown away, and one that has it but is not noted yet is found by its name.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `pull/folder.rs` | the files, the state, the lock |
+//! | `pull/server.rs` | requests, and which failures are worth another try |
+
+mod folder;
+mod server;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use crate::selection::Order;
+use folder::Folder;
+use server::{Page, Server};
+
+/// The longest that a try waits for the next one.
+const LAST_DELAY: Duration = Duration::from_secs(8);
+
+/// What is pulled, and where to.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// The stream's URL, without a query.
+    pub url: String,
+    /// The folder, which is made if there is none.
+    pub folder: PathBuf,
+    /// The format's name.
+    pub format: String,
+    /// How files of the format end.
+    pub extension: String,
+    /// The most records of a file, at least 1.
+    pub max_rows: u64,
+    /// The order of records.
+    pub order: Order,
+    /// The columns, as the parameter `columns` has them.
+    pub columns: Option<String>,
+    /// Filters: column, and what the parameter of its name says.
+    pub filters: Vec<(String, String)>,
+}
+
+/// What was pulled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// How many files there are more.
+    pub files: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+    /// Where the next run goes on.
+    pub position: Option<String>,
+}
+
+/// Why not all that is new was pulled. The folder is as the last whole file left it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PullError {
+    /// Another run is pulling into the folder.
+    #[error("another run is pulling into {}; it will get what is new", folder.display())]
+    Running {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The server cannot be reached, has no time, or broke off, again and again.
+    #[error("{url}: {reason}; the next run goes on where this one stopped")]
+    TryLater {
+        /// The URL that was asked for.
+        url: String,
+        /// What went wrong last.
+        reason: String,
+    },
+    /// What the server says makes no sense of, or refuses, the request.
+    #[error("{url}: {reason}")]
+    Refused {
+        /// The URL that was asked for.
+        url: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// The folder cannot be written.
+    #[error("cannot write {}: {reason}; the next run goes on where this one stopped", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The folder holds what was pulled otherwise.
+    #[error("{} holds what was pulled from {found}; --to names another folder", folder.display())]
+    Other {
+        /// The folder.
+        folder: PathBuf,
+        /// URL and order of what it holds.
+        found: String,
+    },
+    /// The state cannot be read.
+    #[error("{} is not a state of `flows pull`: {reason}; restore it, or pull into another folder", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl PullError {
+    /// Whether a later run may well succeed.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self,
+            PullError::Running { .. } | PullError::TryLater { .. } | PullError::Write { .. }
+        )
+    }
+}
+
+impl Pull {
+    /// Pulls file after file until nothing is new, and tells `bar` how far it is.
+    ///
+    /// # Errors
+    /// Why it stopped before. What was pulled until then is there, and is not pulled again.
+    pub fn run(&self, bar: &ProgressBar) -> Result<Pulled, PullError> {
+        let mut folder = Folder::open(self)?;
+        let server = Server::new(self);
+        let mut pulled = Pulled::default();
+        loop {
+            let after = folder.position().map(str::to_owned);
+            let page = self.persistently(|| self.page(&server, &folder, after.as_deref(), bar))?;
+            if let Some(file) = page.file {
+                pulled.files += 1;
+                pulled.bytes += file;
+            }
+            if let Some(position) = &page.position {
+                folder.note(position)?;
+            }
+            bar.set_message(format!(
+                "{} files, up to {}",
+                pulled.files,
+                folder.position().unwrap_or("the beginning")
+            ));
+            if !page.more {
+                pulled.position = folder.position().map(str::to_owned);
+                return Ok(pulled);
+            }
+        }
+    }
+
+    /// Tries again what may succeed later, at growing distances.
+    fn persistently<T>(
+        &self,
+        mut step: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, PullError> {
+        let mut delay = Duration::from_millis(500);
+        loop {
+            let (url, reason, after) = match step() {
+                Ok(done) => return Ok(done),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing { url, reason, after }) => (url, reason, after),
+            };
+            let wait = after.unwrap_or(delay);
+            if delay >= LAST_DELAY || wait > LAST_DELAY {
+                return Err(PullError::TryLater { url, reason });
+            }
+            std::thread::sleep(wait);
+            delay *= 2;
+        }
+    }
+
+    /// Pulls one file, if there is anything new.
+    fn page(
+        &self,
+        server: &Server,
+        folder: &Folder,
+        after: Option<&str>,
+        bar: &ProgressBar,
+    ) -> Result<Done, Failure> {
+        let page = if self.filters.is_empty() {
+            server.page(after)?
+        } else {
+            // Where so many records end is known of all, not of those that a filter lets through.
+            let (position, more) = server.end(after)?;
+            if position.as_deref() == after {
+                return Ok(Done::default());
+            }
+            let mut page = server.filtered(after, position.as_deref())?;
+            page.more = more;
+            page
+        };
+        let Page {
+            position,
+            more,
+            empty,
+            url,
+            mut body,
+        } = page;
+        let Some(position) = position.filter(|position| Some(position.as_str()) != after) else {
+            return Ok(Done::default());
+        };
+        let mut done = Done {
+            position: Some(position),
+            more,
+            file: None,
+        };
+        if empty {
+            return Ok(done);
+        }
+        let mut part = folder.part(after, done.position.as_deref().unwrap_or_default())?;
+        let mut piece = vec![0; 256 * 1024];
+        loop {
+            let read = match io::Read::read(&mut body, &mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    part.abandon();
+                    return Err(Failure::Passing {
+                        url,
+                        reason: format!("the reply broke off ({error})"),
+                        after: None,
+                    });
+                }
+            };
+            bar.inc(read as u64);
+            if let Err(reason) = part.file.write_all(&piece[..read]) {
+                let path = part.abandon();
+                return Err(PullError::Write { path, reason }.into());
+            }
+        }
+        done.file = Some(part.finish()?);
+        Ok(done)
+    }
+}
+
+/// What a page came to.
+#[derive(Default)]
+struct Done {
+    /// Where the next one goes on, if that is somewhere else.
+    position: Option<String>,
+    /// Whether there is a next one.
+    more: bool,
+    /// The bytes of its file, if it has one.
+    file: Option<u64>,
+}
+
+/// Why a step failed.
+enum Failure {
+    /// Another try may succeed, after that time if the server says so.
+    Passing {
+        url: String,
+        reason: String,
+        after: Option<Duration>,
+    },
+    Final(PullError),
+}
+
+impl From<PullError> for Failure {
+    fn from(error: PullError) -> Failure {
+        Failure::Final(error)
+    }
+}

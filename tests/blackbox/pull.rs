@@ -1,0 +1,352 @@
+//! `flows pull`: whole files, each record once, whatever happens in between.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::harness::{
+    FLOWS, Ran, Server, assert_has, database, flows, folder, generated, run, wait_until,
+};
+
+const T: &str = r#"
+    [[streams]]
+    name = "t"
+    table = "t"
+    time = "time"
+    id = "id"
+    columns = [
+        { name = "id", type = "integer" },
+        { name = "time", type = "integer" },
+        { name = "v", type = "text" },
+    ]
+"#;
+
+const TABLE: &str = "PRAGMA journal_mode = WAL;
+    CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT); CREATE INDEX i ON t (time, id);";
+
+fn url(server: &Server, path: &str) -> String {
+    format!("http://{}{path}", server.address)
+}
+
+fn pull(folder: &Path, url: &str, arguments: &[&str]) -> Ran {
+    run(
+        folder,
+        &[&["pull", url, "--to", "pulled"], arguments].concat(),
+    )
+}
+
+/// The files by name, in the order in which they follow one another; nothing else is there.
+fn files(folder: &Path) -> Vec<(String, String)> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder.join("pulled")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.starts_with(".flows-pull.") {
+            assert!(name.ends_with(".json") || name.ends_with(".lock"), "{name}");
+            continue;
+        }
+        let (stream_and_from, to) = name.rsplit_once('-').unwrap();
+        let (_, from) = stream_and_from.split_once('-').unwrap();
+        let to = to.split('.').next().unwrap().to_owned();
+        let text = fs::read_to_string(folder.join("pulled").join(&name)).unwrap();
+        assert!(files.insert(from.to_owned(), (to, name, text)).is_none());
+    }
+    let mut from = "start".to_owned();
+    let mut ordered = Vec::new();
+    while let Some((to, name, text)) = files.remove(&from) {
+        ordered.push((name, text));
+        from = to;
+    }
+    assert!(files.is_empty(), "not in the chain: {:?}", files.keys());
+    ordered
+}
+
+fn all(folder: &Path) -> String {
+    files(folder).into_iter().map(|(_, text)| text).collect()
+}
+
+#[test]
+fn each_run_pulls_what_is_new() {
+    let folder = folder();
+    let path = generated(folder.path(), 30_000);
+    let server = Server::of(folder.path(), &path);
+    let url = url(&server, FLOWS);
+    let whole = server.document(&format!("{FLOWS}.ndjson"));
+    let last = server.get(FLOWS).header("flows-position").to_owned();
+    let said = pull(folder.path(), &url, &["--max-rows", "8000"]).fine();
+    assert_has(&said, &["pulled 4 files", &format!("up to {last}")]);
+    assert_eq!(said.lines().count(), 1);
+    let names: Vec<_> = files(folder.path())
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert!(
+        names[0].starts_with("flows-start-") && names[0].ends_with(".ndjson"),
+        "{names:?}"
+    );
+    assert_eq!(names.len(), 4);
+    assert!(all(folder.path()) == whole);
+    let said = pull(folder.path(), &url, &["--max-rows", "8000"]).fine();
+    assert_has(&said, &["nothing new in pulled", &format!("up to {last}")]);
+    let insert =
+        "INSERT INTO flows SELECT id + 30000, time + 10000000, duration, src_comp, src_port,
+        dst_comp, dst_port, protocol, packet_count, byte_count FROM flows WHERE id <= 10";
+    Connection::open(&path)
+        .unwrap()
+        .execute(insert, [])
+        .unwrap();
+    // A slash at the end changes nothing.
+    assert_has(
+        &pull(folder.path(), &format!("{url}/"), &[]).fine(),
+        &["pulled 1 file,"],
+    );
+    assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
+    // Another order is another pull.
+    let other = pull(folder.path(), &url, &["--order", "id"]);
+    other.failed(
+        1,
+        &["pulled holds what was pulled from", "--order time", "--to"],
+    );
+}
+
+#[test]
+fn filters_columns_order_and_format_are_the_requests() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let url = url(&server, FLOWS);
+    let arguments = [
+        "--format",
+        "csv",
+        "--columns",
+        "id,protocol,byte_count",
+        "--order",
+        "id",
+        "--max-rows",
+        "3000",
+        "--filter",
+        "protocol=6",
+        "--filter",
+        "byte_count=gt.1000",
+    ];
+    pull(folder.path(), &url, &arguments).fine();
+    let query = "columns=id,protocol,byte_count&order=id&protocol=6&byte_count=gt.1000";
+    let whole = server.document(&format!("{FLOWS}.csv?{query}"));
+    let (header, records) = whole.split_once('\n').unwrap();
+    let files = files(folder.path());
+    assert!(files.len() >= 6, "{}", files.len());
+    let mut pulled = String::new();
+    for (name, text) in files {
+        assert!(
+            name.starts_with("flows-") && name.ends_with(".csv"),
+            "{name}"
+        );
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert_eq!(first, header);
+        pulled += rest;
+    }
+    assert!(pulled == records);
+    assert_has(
+        &pull(folder.path(), &url, &arguments).fine(),
+        &["nothing new", "up to 20000"],
+    );
+    // Nothing that a filter lets through is no file, and is not asked for again.
+    let none = ["--filter", "src_comp=nobody", "--to", "none"];
+    let ran = run(folder.path(), &[&["pull", &url], &none[..]].concat());
+    assert_has(&ran.fine(), &["nothing new in none, up to "]);
+}
+
+#[test]
+fn errors_have_exit_codes_for_cron() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let server = Server::with(folder.path(), &path, T);
+    let stream = url(&server, "/api/v1/stream/t");
+    assert_has(
+        &pull(folder.path(), &stream, &[]).fine(),
+        &["nothing new", "the stream is empty"],
+    );
+    let refused = |path: &str, arguments: &[&str]| {
+        let url = url(&server, path);
+        run(
+            folder.path(),
+            &[&["pull", &url, "--to", "x"], arguments].concat(),
+        )
+    };
+    refused("/api/v1/stream/x", &[]).failed(1, &["404", "no stream called \"x\""]);
+    refused("/api/v1/stream/t", &["--filter", "n=1"]).failed(1, &["400", "no parameter \"n\""]);
+    refused("/api/v1/streams", &[]).failed(1, &["400"]);
+    let usage = |arguments: &[&str], part: &str| {
+        let ran = run(folder.path(), &[&["pull"], arguments].concat());
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert_has(&ran.stderr, &[part]);
+    };
+    usage(
+        &["https://h/t", "--to", "x"],
+        "for https, put a proxy in between",
+    );
+    usage(&["http://h/t?limit=1", "--to", "x"], "without a query");
+    usage(
+        &[&stream, "--to", "x", "--format", "cvs"],
+        "there is no format \"cvs\"",
+    );
+    usage(&[&stream, "--to", "x", "--order", "up"], "time or id");
+    usage(&[&stream, "--to", "x", "--filter", "n"], "COLUMN=FILTER");
+    usage(&[&stream, "--to", "x", "--max-rows", "0"], "--max-rows");
+    // Nobody there; a folder that is a file.
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let gone = format!("http://{free}/api/v1/stream/t");
+    run(folder.path(), &["pull", &gone, "--to", "x"]).failed(75, &["the next run goes on"]);
+    let ran = run(folder.path(), &["pull", &stream, "--to", "test.toml"]);
+    ran.failed(75, &["cannot write test.toml"]);
+    fs::write(folder.path().join("pulled/.flows-pull.json"), "{").unwrap();
+    pull(folder.path(), &stream, &[]).failed(1, &[".flows-pull.json is not a state"]);
+}
+
+#[test]
+fn two_runs_at_once_are_one() {
+    let folder = folder();
+    // A server that never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/v1/stream/t", silent.local_addr().unwrap());
+    let arguments = ["pull", &url, "--to", "pulled"];
+    let mut first = flows(folder.path(), &arguments)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _asked = silent.accept().unwrap();
+    run(folder.path(), &arguments).failed(75, &["another run is pulling into pulled"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_stream_that_breaks_leaves_no_file_and_is_tried_again() {
+    let folder = folder();
+    let path = generated(folder.path(), 30_000);
+    let server = Server::of(folder.path(), &path);
+    let set = |value: &str| {
+        let update = format!("UPDATE flows SET byte_count = {value} WHERE id = 25000");
+        Connection::open(&path)
+            .unwrap()
+            .execute(&update, [])
+            .unwrap();
+    };
+    let before: i64 = Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT byte_count FROM flows WHERE id = 25000", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
+    let whole = server.document(&format!("{FLOWS}.ndjson"));
+    set("'lots'");
+    let url = url(&server, FLOWS);
+    let ran = pull(folder.path(), &url, &["--max-rows", "20000"]);
+    ran.failed(75, &["the next run goes on where this one stopped"]);
+    assert_eq!(files(folder.path()).len(), 1);
+    set(&before.to_string());
+    pull(folder.path(), &url, &["--max-rows", "20000"]).fine();
+    assert!(all(folder.path()) == whole);
+}
+
+#[test]
+fn a_full_disk_leaves_no_half_file() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 30_000));
+    let url = url(&server, FLOWS);
+    // No file may be larger than 1 MiB; writing more is an error, as on a disk that is full.
+    let line = format!(
+        "trap '' XFSZ; ulimit -f 1024; exec {} pull {url} --to pulled --max-rows 20000",
+        env!("CARGO_BIN_EXE_flows")
+    );
+    let mut shell = Command::new("bash");
+    let ran = Ran::from(
+        shell
+            .args(["-c", &line])
+            .current_dir(folder.path())
+            .output()
+            .unwrap(),
+    );
+    ran.failed(75, &["cannot write pulled/flows-start-"]);
+    assert_eq!(files(folder.path()), []);
+    pull(folder.path(), &url, &[]).fine();
+    assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
+}
+
+/// Killed at random, hundreds of times, while a writer inserts, some of it late.
+#[test]
+fn killed_at_any_moment_it_loses_nothing_and_repeats_nothing() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let server = Server::with(folder.path(), &path, T);
+    let url = url(&server, "/api/v1/stream/t");
+    let done = AtomicBool::new(false);
+    let mut kills = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let writer = Connection::open(&path).unwrap();
+            writer.busy_timeout(Duration::from_secs(60)).unwrap();
+            let mut random = fastrand::Rng::with_seed(3);
+            let mut id = 0_i64;
+            while !done.load(Ordering::Relaxed) && id < 400_000 {
+                let transaction = writer.unchecked_transaction().unwrap();
+                for _ in 0..random.u32(1..600) {
+                    id += 1;
+                    let row = (
+                        id,
+                        random.i64(0..1_000_000),
+                        "x".repeat(random.usize(0..100)),
+                    );
+                    transaction
+                        .execute("INSERT INTO t VALUES (?, ?, ?)", row)
+                        .unwrap();
+                }
+                transaction.commit().unwrap();
+                std::thread::sleep(Duration::from_millis(random.u64(0..8)));
+            }
+        });
+        let mut random = fastrand::Rng::with_seed(4);
+        let run = || {
+            while kills < 250 {
+                let arguments = [
+                    "pull",
+                    &url,
+                    "--to",
+                    "pulled",
+                    "--order",
+                    "id",
+                    "--max-rows",
+                    "700",
+                ];
+                let mut command = flows(folder.path(), &arguments);
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+                let mut child = command.spawn().unwrap();
+                std::thread::sleep(Duration::from_micros(random.u64(0..25_000)));
+                if child.try_wait().unwrap().is_none() {
+                    child.kill().unwrap();
+                    kills += 1;
+                }
+                child.wait().unwrap();
+            }
+        };
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+        done.store(true, Ordering::Relaxed);
+        ran.unwrap();
+    });
+    assert!(kills >= 200);
+    let whole = |server: &Server| server.document("/api/v1/stream/t.ndjson?order=id");
+    wait_until("the writer has ended", || whole(&server) == whole(&server));
+    pull(folder.path(), &url, &["--order", "id", "--max-rows", "700"]).fine();
+    let files = files(folder.path());
+    assert!(files.len() > 20, "{}", files.len());
+    assert!(files.iter().all(|(_, text)| text.lines().count() <= 700));
+    let pulled: String = files.into_iter().map(|(_, text)| text).collect();
+    assert!(pulled == whole(&server));
+}
