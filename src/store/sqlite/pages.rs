@@ -47,7 +47,7 @@ pub(super) enum Ended {
     Done,
     /// The sink wants no more.
     Stopped,
-    /// Something is not plain: SQLite goes on behind this position, if the walk came anywhere.
+    /// Something is not plain: SQLite goes on behind this position, if any record was taken.
     GaveUp(Option<Position>),
 }
 
@@ -148,6 +148,7 @@ impl Tree {
             range,
             filters,
             last: None,
+            leaf: None,
         };
         Ok(match walk.page(self.root, 0)? {
             Step::On | Step::Behind => Ended::Done,
@@ -163,8 +164,10 @@ struct Walk<'a> {
     connection: &'a Connection,
     range: &'a Range,
     filters: &'a [Filter],
-    /// The position of the last record that was taken, or not let through.
+    /// The position of the last record that was taken.
     last: Option<Position>,
+    /// Where the last leaf began, if there are filters.
+    leaf: Option<Position>,
 }
 
 /// What to do after a part of the tree.
@@ -280,6 +283,12 @@ impl Walk<'_> {
         let Some(first) = self.first_cell(page) else {
             return Step::NotPlain;
         };
+        if !self.filters.is_empty() {
+            let step = self.begin_leaf(page, first);
+            if step != Step::On {
+                return step;
+            }
+        }
         for at in first..page.cells {
             let Some((_, record)) = page.cell(at, self.tree.usable) else {
                 return Step::NotPlain;
@@ -312,15 +321,20 @@ impl Walk<'_> {
 
     /// Hands over a record, unless it is behind the range or does not meet the filters.
     fn record(&mut self, bytes: &[u8]) -> Step {
-        let tree = self.tree;
         if !self.filters.is_empty() {
             // Few are let through, and the others need not be read.
             match Record::new(bytes).and_then(|record| self.is_let_through(&record)) {
                 None => return Step::NotPlain,
-                Some((_, true)) => {}
-                Some((position, false)) => return self.pass(position),
+                Some(true) => {}
+                Some(false) => return Step::On,
             }
         }
+        self.read_record(bytes)
+    }
+
+    /// Hands over a record, unless it is behind the range.
+    fn read_record(&mut self, bytes: &[u8]) -> Step {
+        let tree = self.tree;
         let mut values = [ValueRef::Null; MOST_COLUMNS];
         let values = &mut values[..tree.reals.len()];
         let read = Record::new(bytes).and_then(|record| record.read(values, &tree.reals));
@@ -328,17 +342,7 @@ impl Walk<'_> {
         else {
             return Step::NotPlain;
         };
-        let before = self.last;
-        let step = self.pass(Position { time, id });
-        if step == Step::On && !scan::record(|at| values[tree.columns[at]]) {
-            self.last = before;
-            return Step::Stopped;
-        }
-        step
-    }
-
-    /// Goes on behind a position, if it is in the range.
-    fn pass(&mut self, position: Position) -> Step {
+        let position = Position { time, id };
         if self.range.until.is_some_and(|until| position > until) {
             return Step::Behind;
         }
@@ -346,17 +350,41 @@ impl Walk<'_> {
             // Pages that lead back to where the walk has been.
             return Step::NotPlain;
         }
+        if !scan::record(|at| values[tree.columns[at]]) {
+            return Step::Stopped;
+        }
         self.last = Some(position);
         Step::On
     }
 
-    /// Where a record stands, and whether it meets the filters; `None` if that is for SQLite to say.
-    fn is_let_through(&self, record: &Record<'_>) -> Option<(Position, bool)> {
-        let mut let_through = true;
-        for (filter, at) in self.filters.iter().zip(&self.tree.filtered) {
-            let_through = let_through && meets(record.value(*at)?, filter)?;
+    /// Looks where a leaf begins, where filters may let nothing of it through: whether that is behind
+    /// the range, or where the walk has been.
+    fn begin_leaf(&mut self, page: &Page<'_>, first: usize) -> Step {
+        let cell = page.cell(first, self.tree.usable);
+        let position = cell.and_then(|(_, record)| Record::new(record)?.position());
+        match position {
+            None if first < page.cells => Step::NotPlain,
+            None => Step::On,
+            Some(position) if self.range.until.is_some_and(|until| position > until) => {
+                Step::Behind
+            }
+            Some(_) if self.leaf >= position => Step::NotPlain,
+            Some(_) => {
+                self.leaf = position;
+                Step::On
+            }
         }
-        Some((record.position()?, let_through))
+    }
+
+    /// Whether a record meets the filters; `None` if that is for SQLite to say.
+    #[inline]
+    fn is_let_through(&self, record: &Record<'_>) -> Option<bool> {
+        for (filter, at) in self.filters.iter().zip(&self.tree.filtered) {
+            if !meets(record.value(*at)?, filter)? {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::table::Table;
 use super::super::values::Decoder;
 use super::{Ended, Tree};
 use crate::config::Stream;
-use crate::selection::{Position, Range, View};
+use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop};
 
 type Rows = Vec<Vec<String>>;
@@ -93,13 +93,18 @@ fn from_pages(
     let decoder = Decoder::new(Arc::clone(view), position_at);
     let sink = Box::new(Keep(Arc::clone(&rows), most));
     scan::set(Some(Scan::new(sink, decoder, Cancel::default())));
-    let ended = tree.scan(connection, range, &[]).unwrap();
+    let ended = tree.scan(connection, range, &view.filters).unwrap();
     scan::set(None);
     (Arc::into_inner(rows).unwrap().into_inner().unwrap(), ended)
 }
 
 /// What SQL yields.
 fn from_sql(connection: &Connection, view: &View, range: &Range) -> Rows {
+    from_sql_where(connection, view, range, "1")
+}
+
+/// What SQL yields of the records that meet a condition.
+fn from_sql_where(connection: &Connection, view: &View, range: &Range, condition: &str) -> Rows {
     let columns = &view.schema.columns;
     let names: Vec<_> = columns
         .iter()
@@ -111,7 +116,8 @@ fn from_sql(connection: &Connection, view: &View, range: &Range) -> Rows {
         position(range.until, i64::MAX),
     );
     let sql = format!(
-        "SELECT {} FROM t WHERE ((time, id) > (?, ?) OR ?) AND (time, id) <= (?, ?) ORDER BY time, id",
+        "SELECT {} FROM t WHERE ((time, id) > (?, ?) OR ?) AND (time, id) <= (?, ?) AND {condition} \
+         ORDER BY time, id",
         names.join(", ")
     );
     let mut statement = connection.prepare(&sql).unwrap();
@@ -241,6 +247,94 @@ fn every_range_of_plain_records() {
             assert_eq!(read, whole[..10]);
         }
     }
+}
+
+#[test]
+fn filters_let_through_what_sql_does() {
+    use Operator::{
+        Equal, Greater, GreaterOrEqual, In, Less, LessOrEqual, NotEqual, NotNull, Null,
+    };
+    let whole = view(&COLUMNS);
+    let connection = fill(1024, 5_000, 30, 9);
+    let number = |n| vec![Operand::Integer(n)];
+    let text = |text: &str| Operand::Text(text.to_owned());
+    for (filters, condition) in [
+        (vec![("n", Equal, number(127))], "n = 127"),
+        (vec![("n", NotEqual, number(127))], "n <> 127"),
+        (vec![("n", Greater, number(1 << 23))], "n > 8388608"),
+        (vec![("n", GreaterOrEqual, number(1 << 23))], "n >= 8388608"),
+        (vec![("n", Less, number(0))], "n < 0"),
+        (
+            vec![("n", LessOrEqual, number(i64::MIN))],
+            "n <= -9223372036854775808",
+        ),
+        (vec![("n", Null, vec![])], "n IS NULL"),
+        (
+            vec![("n", NotNull, vec![]), ("v", Equal, vec![text("short")])],
+            "n IS NOT NULL AND v = 'short'",
+        ),
+        (vec![("v", Greater, vec![text("ß")])], "v > 'ß'"),
+        (
+            vec![("v", In, vec![text("short"), text("")])],
+            "v IN ('short', '')",
+        ),
+        (
+            vec![("id", Less, number(40)), ("time", Greater, number(0))],
+            "id < 40 AND time > 0",
+        ),
+        (vec![("n", Equal, number(12_345))], "n = 12345"),
+    ] {
+        let filters = filters
+            .into_iter()
+            .map(|(column, operator, operands)| Filter {
+                column: column.to_owned(),
+                kind: if column == "v" {
+                    Type::Text
+                } else {
+                    Type::Integer
+                },
+                operator,
+                operands,
+            });
+        let (stream, columns) = (Arc::clone(&whole.stream), whole.schema.columns.clone());
+        let view = Arc::new(View::new(stream, columns, Order::Time, filters.collect()));
+        let tree = tree(&connection, &view).expect("such filters are tested");
+        for (after, until) in [
+            (None, None),
+            (Some(-9), Some(7_000)),
+            (Some(2), Some(3)),
+            (None, Some(-60_000)),
+        ] {
+            let range = Range {
+                after: after.map(Position::end_of),
+                until: until.map(Position::end_of),
+                limit: None,
+            };
+            let (read, ended) = from_pages(&connection, &view, &tree, &range, usize::MAX);
+            assert!(matches!(ended, Ended::Done), "{condition}");
+            assert!(
+                read == from_sql_where(&connection, &view, &range, condition),
+                "{condition} {range:?}"
+            );
+        }
+    }
+    // What is not of the declared type is for SQL to compare.
+    connection
+        .execute("UPDATE t SET n = 'lots' WHERE id = 2500", [])
+        .unwrap();
+    let filter = Filter {
+        column: "n".to_owned(),
+        kind: Type::Integer,
+        operator: Greater,
+        operands: number(5),
+    };
+    let (stream, columns) = (Arc::clone(&whole.stream), whole.schema.columns.clone());
+    let view = Arc::new(View::new(stream, columns, Order::Time, vec![filter]));
+    let tree = tree(&connection, &view).unwrap();
+    let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), usize::MAX);
+    let all = from_sql_where(&connection, &view, &Range::default(), "n > 5");
+    assert!(matches!(ended, Ended::GaveUp(_)));
+    assert!(read == all[..read.len()] && read.len() < all.len());
 }
 
 #[test]
