@@ -12,14 +12,15 @@
 mod folder;
 mod server;
 
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 
 use crate::selection::Order;
-use folder::Folder;
+use folder::{Folder, Part};
 use server::{Page, Server};
 
 /// The longest that a try waits for the next one.
@@ -125,29 +126,47 @@ impl Pull {
     /// # Errors
     /// Why it stopped before. What was pulled until then is there, and is not pulled again.
     pub fn run(&self, bar: &ProgressBar) -> Result<Pulled, PullError> {
-        let mut folder = Folder::open(self)?;
+        let folder = Folder::open(self)?;
         let server = Server::new(self);
-        let mut pulled = Pulled::default();
-        loop {
-            let after = folder.position().map(str::to_owned);
-            let page = self.persistently(|| self.page(&server, &folder, after.as_deref(), bar))?;
-            if let Some(file) = page.file {
-                pulled.files += 1;
-                pulled.bytes += file;
+        let mut pulled = Pulled {
+            position: folder.position().map(str::to_owned),
+            ..Pulled::default()
+        };
+        std::thread::scope(|scope| {
+            let folder = &folder;
+            let mut finishing = None;
+            loop {
+                let after = pulled.position.clone();
+                let page = self.persistently(|| self.page(&server, folder, after.as_deref(), bar));
+                // Files get their names one after another, while the next one already comes.
+                if let Some(finishing) = finishing.take() {
+                    joined(finishing)?;
+                }
+                let Done {
+                    position,
+                    more,
+                    part,
+                } = page?;
+                let Some(position) = position else {
+                    return Ok(pulled);
+                };
+                pulled.position = Some(position.clone());
+                if let Some(part) = &part {
+                    pulled.files += 1;
+                    pulled.bytes += part.bytes;
+                }
+                bar.set_message(format!("{} files, up to {position}", pulled.files));
+                let finish = scope.spawn(move || {
+                    part.map_or(Ok(()), Part::finish)?;
+                    folder.note(&position)
+                });
+                if !more {
+                    joined(finish)?;
+                    return Ok(pulled);
+                }
+                finishing = Some(finish);
             }
-            if let Some(position) = &page.position {
-                folder.note(position)?;
-            }
-            bar.set_message(format!(
-                "{} files, up to {}",
-                pulled.files,
-                folder.position().unwrap_or("the beginning")
-            ));
-            if !page.more {
-                pulled.position = folder.position().map(str::to_owned);
-                return Ok(pulled);
-            }
-        }
+        })
     }
 
     /// Tries again what may succeed later, at growing distances.
@@ -172,13 +191,13 @@ impl Pull {
     }
 
     /// Pulls one file, if there is anything new.
-    fn page(
+    fn page<'f>(
         &self,
-        server: &Server,
-        folder: &Folder,
+        server: &Server<'_>,
+        folder: &'f Folder,
         after: Option<&str>,
         bar: &ProgressBar,
-    ) -> Result<Done, Failure> {
+    ) -> Result<Done<'f>, Failure> {
         let page = if self.filters.is_empty() {
             server.page(after)?
         } else {
@@ -202,49 +221,57 @@ impl Pull {
             return Ok(Done::default());
         };
         let mut done = Done {
-            position: Some(position),
+            position: None,
             more,
-            file: None,
+            part: None,
         };
-        if empty {
-            return Ok(done);
-        }
-        let mut part = folder.part(after, done.position.as_deref().unwrap_or_default())?;
-        let mut piece = vec![0; 256 * 1024];
-        loop {
-            let read = match io::Read::read(&mut body, &mut piece) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    part.abandon();
-                    return Err(Failure::Passing {
-                        url,
-                        reason: format!("the reply broke off ({error})"),
-                        after: None,
-                    });
+        if !empty {
+            let mut part = folder.part(after, &position)?;
+            let mut piece = vec![0; 256 * 1024];
+            loop {
+                let read = match body.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => {
+                        part.abandon();
+                        return Err(Failure::Passing {
+                            url,
+                            reason: format!("the reply broke off ({error})"),
+                            after: None,
+                        });
+                    }
+                };
+                bar.inc(read as u64);
+                if let Err(reason) = part.write(&piece[..read]) {
+                    let path = part.abandon();
+                    return Err(PullError::Write { path, reason }.into());
                 }
-            };
-            bar.inc(read as u64);
-            if let Err(reason) = part.file.write_all(&piece[..read]) {
-                let path = part.abandon();
-                return Err(PullError::Write { path, reason }.into());
             }
+            done.part = Some(part);
         }
-        done.file = Some(part.finish()?);
+        done.position = Some(position);
         Ok(done)
+    }
+}
+
+/// What came of a file that got its name in the meantime.
+fn joined(finishing: ScopedJoinHandle<'_, Result<(), PullError>>) -> Result<(), PullError> {
+    match finishing.join() {
+        Ok(finished) => finished,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
 /// What a page came to.
 #[derive(Default)]
-struct Done {
+struct Done<'f> {
     /// Where the next one goes on, if that is somewhere else.
     position: Option<String>,
     /// Whether there is a next one.
     more: bool,
-    /// The bytes of its file, if it has one.
-    file: Option<u64>,
+    /// Its file, if it has one, with all that belongs into it.
+    part: Option<Part<'f>>,
 }
 
 /// Why a step failed.

@@ -90,21 +90,26 @@ impl Folder {
             let (to, _) = name.strip_prefix(&begun)?.split_once('.')?;
             Some(to.replace('_', ":"))
         });
-        match unnoted.next() {
-            Some(position) => self.note(&position),
-            None => Ok(()),
+        if let Some(position) = unnoted.next() {
+            self.note(&position)?;
+            self.state.position = Some(position);
         }
+        Ok(())
     }
 
     /// Notes where to go on, at once or not at all.
-    pub(super) fn note(&mut self, position: &str) -> Result<(), PullError> {
-        self.state.position = Some(position.to_owned());
+    pub(super) fn note(&self, position: &str) -> Result<(), PullError> {
+        let state = State {
+            url: self.state.url.clone(),
+            order: self.state.order.clone(),
+            position: Some(position.to_owned()),
+        };
         let path = self.path.join(STATE);
         let part = self.path.join(format!("{STATE}{PART}"));
         let replace = || {
             let mut file = File::create(&part)?;
             // Texts are always JSON.
-            file.write_all(&serde_json::to_vec(&self.state).unwrap_or_default())?;
+            file.write_all(&serde_json::to_vec(&state).unwrap_or_default())?;
             file.sync_all()?;
             fs::rename(&part, &path)?;
             File::open(&self.path)?.sync_all()
@@ -127,6 +132,7 @@ impl Folder {
             path,
             whole,
             file,
+            bytes: 0,
         })
     }
 }
@@ -136,10 +142,17 @@ pub(super) struct Part<'f> {
     folder: &'f Folder,
     path: PathBuf,
     whole: PathBuf,
-    pub(super) file: File,
+    file: File,
+    /// How many bytes are written.
+    pub(super) bytes: u64,
 }
 
 impl Part<'_> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
     /// Throws it away; where it was.
     pub(super) fn abandon(self) -> PathBuf {
         // The next run throws away what cannot be now.
@@ -147,16 +160,13 @@ impl Part<'_> {
         self.path
     }
 
-    /// Gives it its final name, when all of it is on the disk; how many bytes it has.
-    pub(super) fn finish(self) -> Result<u64, PullError> {
-        let finish = || {
-            self.file.sync_all()?;
-            let bytes = self.file.metadata()?.len();
-            fs::rename(&self.path, &self.whole)?;
-            File::open(&self.folder.path)?.sync_all()?;
-            Ok(bytes)
-        };
-        let finished: io::Result<u64> = finish();
+    /// Gives it its final name, when all of it is on the disk.
+    pub(super) fn finish(self) -> Result<(), PullError> {
+        let finished = self
+            .file
+            .sync_all()
+            .and_then(|()| fs::rename(&self.path, &self.whole))
+            .and_then(|()| File::open(&self.folder.path)?.sync_all());
         finished.map_err(|reason| write(&self.abandon(), reason))
     }
 }

@@ -44,7 +44,7 @@ impl<'p> Server<'p> {
     /// The next records, at most so many as a file gets.
     pub(super) fn page(&self, after: Option<&str>) -> Result<Page, Failure> {
         let limit = self.pull.max_rows.to_string();
-        let url = self.url(after, &[("limit", &limit)], true);
+        let url = self.document(after, &[("limit", &limit)]);
         let reply = self.get(&url)?;
         self.read(url, reply)
     }
@@ -53,7 +53,8 @@ impl<'p> Server<'p> {
     /// are more.
     pub(super) fn end(&self, after: Option<&str>) -> Result<(Option<String>, bool), Failure> {
         let limit = self.pull.max_rows.to_string();
-        let url = self.url(after, &[("limit", &limit)], false);
+        // Of JSON even an empty document has a length, which a head tells.
+        let url = self.url(after, &[("limit", &limit), ("format", "json")]);
         let reply = self.checked(&url, self.agent.head(&url).call())?;
         end(&url, reply.headers())
     }
@@ -68,7 +69,7 @@ impl<'p> Server<'p> {
         parameters.extend(until.map(|until| ("until", until)));
         let filters = self.pull.filters.iter();
         parameters.extend(filters.map(|(column, filter)| (column.as_str(), filter.as_str())));
-        let url = self.url(after, &parameters, true);
+        let url = self.document(after, &parameters);
         let reply = self.get(&url)?;
         let empty = reply
             .headers()
@@ -80,13 +81,22 @@ impl<'p> Server<'p> {
         Ok(page)
     }
 
-    fn url(&self, after: Option<&str>, parameters: &[(&str, &str)], columns: bool) -> String {
+    /// The URL of records in the format and with the columns that are pulled.
+    fn document(&self, after: Option<&str>, parameters: &[(&str, &str)]) -> String {
+        let mut all = vec![("format", self.pull.format.as_str())];
+        all.extend(
+            self.pull
+                .columns
+                .as_deref()
+                .map(|columns| ("columns", columns)),
+        );
+        all.extend(parameters);
+        self.url(after, &all)
+    }
+
+    fn url(&self, after: Option<&str>, parameters: &[(&str, &str)]) -> String {
         let mut query = Serializer::new(String::new());
         query.append_pair("order", self.pull.order.name());
-        query.append_pair("format", &self.pull.format);
-        if let Some(columns) = self.pull.columns.as_deref().filter(|_| columns) {
-            query.append_pair("columns", columns);
-        }
         query.extend_pairs(parameters);
         if let Some(after) = after {
             query.append_pair("after", after);

@@ -170,6 +170,8 @@ fn errors_have_exit_codes_for_cron() {
         &pull(folder.path(), &stream, &[]).fine(),
         &["nothing new", "the stream is empty"],
     );
+    let insert = "INSERT INTO t VALUES (1, 1, 'a')";
+    Connection::open(&path).unwrap().execute(insert, []).unwrap();
     let refused = |path: &str, arguments: &[&str]| {
         let url = url(&server, path);
         run(

@@ -1,5 +1,7 @@
 //! The SQL of a stream: its scan, and its positions.
 
+mod filters;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -9,7 +11,8 @@ use rusqlite::types::Value;
 
 use super::pages::Tree;
 use super::table::{Affinity, Table};
-use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
+use crate::selection::{Filter, Order, Position, Range, View};
+pub(super) use filters::operands;
 
 /// The SQL function that takes a record's values while SQLite runs the query. Its arguments are at
 /// hand, where reading the columns of a result costs as much again as finding them.
@@ -143,7 +146,7 @@ impl Query {
             .collect();
         let condition = |filter: &Filter| {
             let left = cast_to(filter.kind, &filter.column, column(&filter.column));
-            format!(" AND {}", self::condition(filter, &left))
+            format!(" AND {}", filters::condition(filter, &left))
         };
         let mut query = Query {
             unique,
@@ -389,49 +392,6 @@ impl Query {
             parameters.push(integer(limit));
         }
         (sql, parameters)
-    }
-}
-
-/// The values that a view's filters compare to, in order.
-pub(super) fn operands(view: &View) -> Vec<Value> {
-    let operands = view.filters.iter().flat_map(|filter| {
-        filter.operands.iter().map(|operand| match operand {
-            Operand::Integer(integer) => Value::Integer(*integer),
-            Operand::Real(real) => Value::Real(*real),
-            Operand::Text(text) if filter.operator == Operator::Like => {
-                // `[` begins a set of characters in GLOB, and is itself in one.
-                Value::Text(text.replace('[', "[[]"))
-            }
-            Operand::Text(text) => Value::Text(text.clone()),
-            Operand::Blob(bytes) => Value::Blob(bytes.clone()),
-        })
-    });
-    operands.collect()
-}
-
-/// A filter in SQL, with a parameter for each operand.
-fn condition(filter: &Filter, left: &str) -> String {
-    // Whatever collation the table has.
-    let text = if filter.kind == Type::Text {
-        " COLLATE BINARY"
-    } else {
-        ""
-    };
-    let compared = |operator: &str| format!("{left}{text} {operator} ?");
-    match filter.operator {
-        Operator::Equal => compared("="),
-        Operator::NotEqual => compared("<>"),
-        Operator::Greater => compared(">"),
-        Operator::GreaterOrEqual => compared(">="),
-        Operator::Less => compared("<"),
-        Operator::LessOrEqual => compared("<="),
-        Operator::In => {
-            let parameters = vec!["?"; filter.operands.len()].join(", ");
-            format!("{left}{text} IN ({parameters})")
-        }
-        Operator::Like => compared("GLOB"),
-        Operator::Null => format!("{left} IS NULL"),
-        Operator::NotNull => format!("{left} IS NOT NULL"),
     }
 }
 
