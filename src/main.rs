@@ -17,7 +17,7 @@ use flows::http::{App, server};
 use flows::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
 use flows::pull::{Pull, PullError};
-use flows::selection::Order;
+use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
 use flows::store::sqlite::check::{Finding, check};
 use flows_formats::Registry;
@@ -158,6 +158,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 fn filter(text: &str) -> Result<(String, String), String> {
     let (column, filter) = text.split_once('=').ok_or("it must be COLUMN=FILTER")?;
+    if PARAMETERS.contains(&column) {
+        return Err(format!("{column} is no column; it must be COLUMN=FILTER"));
+    }
     Ok((column.to_owned(), filter.to_owned()))
 }
 

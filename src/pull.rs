@@ -84,10 +84,18 @@ pub enum PullError {
         /// What the server said.
         reason: String,
     },
-    /// The folder cannot be written.
+    /// The folder cannot be used.
+    #[error("cannot pull into {}: {reason}", path.display())]
+    Folder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A file cannot be written.
     #[error("cannot write {}: {reason}; the next run goes on where this one stopped", path.display())]
     Write {
-        /// The file or folder.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         reason: io::Error,
@@ -97,7 +105,7 @@ pub enum PullError {
     Other {
         /// The folder.
         folder: PathBuf,
-        /// URL and order of what it holds.
+        /// URL and options of what it holds.
         found: String,
     },
     /// The state cannot be read.
@@ -158,7 +166,7 @@ impl Pull {
                 bar.set_message(format!("{} files, up to {position}", pulled.files));
                 let finish = scope.spawn(move || {
                     part.map_or(Ok(()), Part::finish)?;
-                    folder.note(&position)
+                    folder.note(Some(&position))
                 });
                 if !more {
                     joined(finish)?;

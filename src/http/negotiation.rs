@@ -1,8 +1,12 @@
 //! What a client would like: `Accept` → format, `Accept-Encoding` → coding (RFC 9110 section 12.5).
 
 use flows_formats::Format;
+use warp::http::HeaderValue;
 
 use crate::stream::Coding;
+
+/// `Vary`: what a reply depends on besides its URL.
+pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
 /// One item of a list with weights (RFC 9110 section 12.4.2), in lower case.
 #[derive(Debug, PartialEq)]

@@ -305,7 +305,7 @@ fn accepted(target: &Target, request: &Shared) -> Result<(&'static Format, &'sta
         let detail = format!(
             "no format is acceptable by Accept: {accept}; the parameter format names one, too"
         );
-        Problem::new(StatusCode::NOT_ACCEPTABLE, detail).listing(media_types.copied())
+        Problem::not_acceptable(detail).listing(media_types.copied())
     })
 }
 
@@ -315,7 +315,7 @@ fn coding(target: &Target, format: &Format, request: &Shared) -> Result<Coding, 
     negotiation::coding(accept, format.compressed, codings).ok_or_else(|| {
         let accept = shortened(accept.unwrap_or_default());
         let detail = format!("no content coding is acceptable by Accept-Encoding: {accept}");
-        Problem::new(StatusCode::NOT_ACCEPTABLE, detail).listing(codings.map(Coding::name))
+        Problem::not_acceptable(detail).listing(codings.map(Coding::name))
     })
 }
 

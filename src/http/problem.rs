@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::fmt;
 
 use serde::Serialize;
-use warp::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use warp::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY};
 use warp::http::{HeaderName, HeaderValue, StatusCode};
 use warp::reject::{Reject, Rejection};
 use warp::reply::Response;
 
+use super::negotiation::VARIES;
 use crate::suggest::nearest;
 
 /// An error reply. Boxed: it is large, and rare.
@@ -72,6 +73,13 @@ impl Problem {
     pub(super) fn method_not_allowed(detail: impl Into<String>, allow: &'static str) -> Problem {
         let mut problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
         problem.0.header = Some((ALLOW, HeaderValue::from_static(allow)));
+        problem
+    }
+
+    /// A 406: another `Accept` may get another reply.
+    pub(super) fn not_acceptable(detail: impl Into<String>) -> Problem {
+        let mut problem = Problem::new(StatusCode::NOT_ACCEPTABLE, detail);
+        problem.0.header = Some((VARY, VARIES));
         problem
     }
 

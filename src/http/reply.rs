@@ -6,6 +6,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use super::body::{Body, Log};
+use super::negotiation::VARIES;
 use super::parameters::Asked;
 use super::problem::Problem;
 use crate::store::StoreError;
@@ -101,9 +102,6 @@ fn problem(error: &StreamError) -> Problem {
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }
-
-/// What a reply depends on besides its URL.
-pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 
 fn describe(headers: &mut HeaderMap, asked: &Asked, end: End) {
     let media_type = asked.media_type;

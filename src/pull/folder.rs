@@ -20,8 +20,8 @@ const PART: &str = ".part";
 /// What is kept from one run to the next.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct State {
-    url: String,
-    order: String,
+    /// What is pulled: positions of anything else mean something else.
+    source: String,
     /// Behind it, the next run goes on.
     position: Option<String>,
 }
@@ -40,9 +40,13 @@ impl Folder {
     /// Locks the folder, and tidies up behind a run that was killed.
     pub(super) fn open(pull: &Pull) -> Result<Folder, PullError> {
         let path = &pull.folder;
-        fs::create_dir_all(path).map_err(|reason| write(path, reason))?;
+        let unusable = |path: &Path, reason| PullError::Folder {
+            path: path.to_owned(),
+            reason,
+        };
+        fs::create_dir_all(path).map_err(|reason| unusable(path, reason))?;
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(|reason| write(&lock_path, reason))?;
+        let lock = File::create(&lock_path).map_err(|reason| unusable(&lock_path, reason))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -50,17 +54,21 @@ impl Folder {
                     folder: path.clone(),
                 });
             }
-            Err(TryLockError::Error(reason)) => return Err(write(&lock_path, reason)),
+            Err(TryLockError::Error(reason)) => return Err(unusable(&lock_path, reason)),
         }
         let name = pull.url.rsplit('/').next().unwrap_or_default();
         let mut folder = Folder {
             path: path.clone(),
             stream: name.to_owned(),
             extension: pull.extension.clone(),
-            state: state(pull)?,
+            state: State {
+                source: source(pull),
+                position: None,
+            },
             _lock: lock,
         };
-        folder.tidy()?;
+        let known = folder.read_state()?;
+        folder.tidy(known)?;
         Ok(folder)
     }
 
@@ -69,8 +77,37 @@ impl Folder {
         self.state.position.as_deref()
     }
 
+    /// Reads what was kept, if anything was pulled yet.
+    fn read_state(&mut self) -> Result<bool, PullError> {
+        let path = self.path.join(STATE);
+        let failed = |reason: String| PullError::State {
+            path: path.clone(),
+            reason,
+        };
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let state: State =
+            serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+        if state.source != self.state.source && state.position.is_none() {
+            // Nothing came of it.
+            return Ok(false);
+        }
+        if state.source != self.state.source {
+            return Err(PullError::Other {
+                folder: self.path.clone(),
+                found: state.source,
+            });
+        }
+        self.state = state;
+        Ok(true)
+    }
+
     /// Removes files that are not whole, and notes the one that is whole but not noted yet.
-    fn tidy(&mut self) -> Result<(), PullError> {
+    /// `known` says whether there was a state.
+    fn tidy(&mut self, known: bool) -> Result<(), PullError> {
         let failed = |reason| write(&self.path, reason);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path).map_err(failed)? {
@@ -83,6 +120,19 @@ impl Folder {
             }
         }
         let _ = fs::remove_file(self.path.join(format!("{STATE}{PART}")));
+        if !known {
+            // The state comes before the first file, so that no file is taken for another pull's.
+            if let Some(name) = names
+                .iter()
+                .find(|name| ours(name) && !name.ends_with(PART))
+            {
+                return Err(PullError::State {
+                    path: self.path.join(STATE),
+                    reason: format!("it is missing, but there is {name}"),
+                });
+            }
+            return self.note(None);
+        }
         // At most one: the state is noted before the next file is begun.
         let begun = format!("{}-{}-", self.stream, in_name(self.position()));
         let whole = names.iter().filter(|name| !name.ends_with(PART));
@@ -91,18 +141,17 @@ impl Folder {
             Some(to.replace('_', ":"))
         });
         if let Some(position) = unnoted.next() {
-            self.note(&position)?;
+            self.note(Some(&position))?;
             self.state.position = Some(position);
         }
         Ok(())
     }
 
     /// Notes where to go on, at once or not at all.
-    pub(super) fn note(&self, position: &str) -> Result<(), PullError> {
+    pub(super) fn note(&self, position: Option<&str>) -> Result<(), PullError> {
         let state = State {
-            url: self.state.url.clone(),
-            order: self.state.order.clone(),
-            position: Some(position.to_owned()),
+            source: self.state.source.clone(),
+            position: position.map(str::to_owned),
         };
         let path = self.path.join(STATE);
         let part = self.path.join(format!("{STATE}{PART}"));
@@ -171,34 +220,16 @@ impl Part<'_> {
     }
 }
 
-/// What was kept, or that nothing was pulled yet.
-fn state(pull: &Pull) -> Result<State, PullError> {
-    let path = pull.folder.join(STATE);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(State {
-                url: pull.url.clone(),
-                order: pull.order.name().to_owned(),
-                position: None,
-            });
-        }
-        Err(error) => {
-            let reason = error.to_string();
-            return Err(PullError::State { path, reason });
-        }
-    };
-    let state: State = serde_json::from_slice(&text).map_err(|error| PullError::State {
-        path,
-        reason: error.to_string(),
-    })?;
-    if state.url != pull.url || state.order != pull.order.name() {
-        return Err(PullError::Other {
-            folder: pull.folder.clone(),
-            found: format!("{} with --order {}", state.url, state.order),
-        });
+/// What is pulled, in words that `flows pull` understands.
+fn source(pull: &Pull) -> String {
+    let mut source = format!("{} with --order {}", pull.url, pull.order.name());
+    if let Some(columns) = &pull.columns {
+        source += &format!(" --columns {columns}");
     }
-    Ok(state)
+    for (column, filter) in &pull.filters {
+        source += &format!(" --filter {column}={filter}");
+    }
+    source
 }
 
 /// A position in a file's name, where a colon is in the way of many a tool.

@@ -139,6 +139,20 @@ fn the_index_it_advises_mends_the_sort() {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let report = check_with(folder.path(), &stream(ID)).fine();
         assert!(!report.contains("no index"), "after {sql}: {report}");
+        // And the one for the order of ids, which says that ids may repeat.
+        let advice = report
+            .split("sorted for each request; `sqlite3 made.db '")
+            .nth(1);
+        assert_eq!(advice.is_none(), columns.starts_with("id,"), "{report}");
+        if let Some(advice) = advice {
+            let sql = advice.split('\'').next().unwrap();
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            let report = check_with(folder.path(), &stream(ID)).fine();
+            assert_has(
+                &report,
+                &["served by an index; nothing says that no id repeats"],
+            );
+        }
     }
     let folder = folder();
     database(

@@ -35,6 +35,7 @@ fn accept_decides_unless_parameter_or_extension_do() {
     );
 
     let reply = server.with_head("GET", FLOWS, "Accept: image/png, text/html\r\n");
+    assert_eq!(reply.header("vary"), "accept, accept-encoding");
     let problem = reply.problem(406, &["image/png, text/html", "format"]);
     let allowed = problem["allowed"].as_array().unwrap();
     let registry = flows_formats::Registry::load().unwrap();

@@ -59,6 +59,14 @@ fn replies_say_where_they_end_and_go_on_behind_a_position() {
             ("after=5:3&scanned_after=1", &[6, 9, 1], "7:1"),
             ("after=5:3&scanned_before=5", &[6, 9], "5:9"),
             ("after=7:1", &[], "7:1"),
+            ("after=5:3&until=2:0", &[], "5:3"),
+            ("after=5:3&scanned_before=2", &[], "5:3"),
+            ("after=5:3&until=5:3", &[], "5:3"),
+            (
+                "scanned_after=5&scanned_before=2",
+                &[],
+                "5:9223372036854775807",
+            ),
             ("scanned_after=7", &[], "7:9223372036854775807"),
             ("scanned_before=0", &[], ""),
             ("limit=6", &[8, 7, 3, 6, 9, 1], "7:1"),
@@ -308,6 +316,23 @@ fn pulls_chained_by_position_lose_nothing_and_repeat_nothing() {
             inserted.keys().copied().collect::<Vec<_>>(),
             "a record was lost"
         );
+    }
+}
+
+#[test]
+fn an_index_that_falls_gives_the_same_order() {
+    let folder = folder();
+    let falling = TABLE.replace("t (time, id)", "t (time DESC, id DESC)");
+    let server = Server::with(folder.path(), &database(folder.path(), &falling), T);
+    for (query, ids) in [
+        ("", &[8, 7, 3, 6, 9, 1][..]),
+        ("scanned_after=1", &[7, 3, 6, 9, 1]),
+        ("scanned_before=5", &[8, 7, 3, 6, 9]),
+        ("after=5:3", &[6, 9, 1]),
+        ("after=5:3&v=a", &[6, 9]),
+        ("order=id&after=3", &[6, 7, 8, 9]),
+    ] {
+        assert_eq!(asked(&server, query).0, ids, "{query}");
     }
 }
 

@@ -171,7 +171,10 @@ fn errors_have_exit_codes_for_cron() {
         &["nothing new", "the stream is empty"],
     );
     let insert = "INSERT INTO t VALUES (1, 1, 'a')";
-    Connection::open(&path).unwrap().execute(insert, []).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute(insert, [])
+        .unwrap();
     let refused = |path: &str, arguments: &[&str]| {
         let url = url(&server, path);
         run(
@@ -198,6 +201,10 @@ fn errors_have_exit_codes_for_cron() {
     );
     usage(&[&stream, "--to", "x", "--order", "up"], "time or id");
     usage(&[&stream, "--to", "x", "--filter", "n"], "COLUMN=FILTER");
+    usage(
+        &[&stream, "--to", "x", "--filter", "limit=3"],
+        "limit is no column",
+    );
     usage(&[&stream, "--to", "x", "--max-rows", "0"], "--max-rows");
     // Nobody there; a folder that is a file.
     let free = TcpListener::bind("127.0.0.1:0")
@@ -207,7 +214,7 @@ fn errors_have_exit_codes_for_cron() {
     let gone = format!("http://{free}/api/v1/stream/t");
     run(folder.path(), &["pull", &gone, "--to", "x"]).failed(75, &["the next run goes on"]);
     let ran = run(folder.path(), &["pull", &stream, "--to", "test.toml"]);
-    ran.failed(75, &["cannot write test.toml"]);
+    ran.failed(1, &["cannot pull into test.toml"]);
     fs::write(folder.path().join("pulled/.flows-pull.json"), "{").unwrap();
     pull(folder.path(), &stream, &[]).failed(1, &[".flows-pull.json is not a state"]);
 }

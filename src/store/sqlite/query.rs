@@ -168,7 +168,7 @@ impl Query {
             tree,
             ordered_anyway: HashSet::new(),
         };
-        query.plan(connection, &operands(view))?;
+        query.plan(connection, &operands(view), table.rises())?;
         let steps = explain(connection, (query.time_of_id(), vec![Value::Integer(0)]))?;
         query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
         Ok(Ok(query))
@@ -210,8 +210,14 @@ impl Query {
         &self.index
     }
 
-    /// Asks SQLite how it would run every statement that a range can need.
-    fn plan(&mut self, connection: &Connection, operands: &[Value]) -> rusqlite::Result<()> {
+    /// Asks SQLite how it would run every statement that a range can need. `one_way` says that all
+    /// indexes rise.
+    fn plan(
+        &mut self,
+        connection: &Connection,
+        operands: &[Value],
+        one_way: bool,
+    ) -> rusqlite::Result<()> {
         let early = [None, Some((1, 1)), Some((1, i64::MAX))];
         let late = [None, Some((1, 2)), Some((2, 2)), Some((2, i64::MAX))];
         let position = |(time, id)| Position { time, id };
@@ -239,6 +245,10 @@ impl Query {
                     self.filtered(&columns, run.clone(), operands, true, None),
                 )?;
                 for step in &ordered {
+                    if step.contains(" INDEX ") && !self.filters.is_empty() {
+                        // What an index finds for a filter, reading all pages does not.
+                        self.tree = None;
+                    }
                     let of_one_time = run.order == self.id;
                     if step.contains("TEMP B-TREE FOR LAST TERM")
                         || (step.contains("TEMP B-TREE") && of_one_time)
@@ -250,7 +260,8 @@ impl Query {
                 }
                 let condition = run.condition.clone();
                 let total = self.filtered(&totals, run, operands, false, None);
-                if explain(connection, total)? == ordered {
+                // A plan does not say in which direction it goes through an index.
+                if one_way && explain(connection, total)? == ordered {
                     self.ordered_anyway.insert(condition);
                 }
             }
@@ -263,8 +274,9 @@ impl Query {
     /// be tested again for every record.
     pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
         let Query { time, id, .. } = self;
-        // Behind every record of its second, a position is a bound of the time alone.
-        let within = |position: &Position| position.id != i64::MAX;
+        // Behind every record of its second, a position is a bound of the time alone; in the order of
+        // ids it always is.
+        let within = |position: &Position| position.id != i64::MAX && time != id;
         let of_one_time = |ids: &str, parameters: Vec<i64>| {
             let condition = format!("{time} = ? AND {ids}");
             Run {
@@ -274,6 +286,9 @@ impl Query {
             }
         };
         let (after, until) = (range.after, range.until);
+        if until.is_some_and(|until| after >= Some(until)) {
+            return Vec::new();
+        }
         if let (Some(a), Some(u)) = (after, until)
             && a.time == u.time
         {
@@ -293,7 +308,11 @@ impl Query {
             )
         });
         let (bounds, parameters): (Vec<_>, _) = above.into_iter().chain(below).unzip();
-        let order = format!("{time}, {id}");
+        let order = if time == id {
+            id.clone()
+        } else {
+            format!("{time}, {id}")
+        };
         let middle = Run {
             condition: bounds.join(" AND "),
             parameters,
