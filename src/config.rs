@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flows_formats::{Column, Registry, Schema, Type};
+use flows_formats::{Column, Format, Registry, Schema, Type};
 use serde::Deserialize;
 
 use crate::selection::PARAMETERS;
@@ -452,11 +452,20 @@ impl Check<'_> {
     }
 
     fn not_a_parameter(&self, key: &str, name: &str) -> Result<(), ConfigError> {
-        if !PARAMETERS.contains(&name) {
+        let option = |format: &Format| {
+            let option = name.strip_prefix(format.name)?.strip_prefix('.')?;
+            format.options.iter().find(|known| known.name == option)
+        };
+        if !PARAMETERS.contains(&name)
+            && !self.formats.iter().any(|format| option(format).is_some())
+        {
             return Ok(());
         }
         let found = format!("{name:?}, which is a parameter of the request");
-        let allowed = format!("none of {}", PARAMETERS.join(", "));
+        let allowed = format!(
+            "none of {} (a view, `CREATE VIEW … AS SELECT …`, can call a column otherwise)",
+            PARAMETERS.join(", ")
+        );
         Err(self.value(key, found, allowed))
     }
 }

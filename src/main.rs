@@ -20,7 +20,7 @@ use flows::pull::{Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
 use flows::store::sqlite::check::{Finding, check};
-use flows_formats::Registry;
+use flows_formats::{Format, Registry};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -244,8 +244,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         } => pull(Pull {
             url,
             folder: to,
-            extension: extension(&format).context(Usage)?,
-            format,
+            format: format_named(&format).context(Usage)?,
             max_rows,
             order,
             columns,
@@ -484,16 +483,13 @@ fn import_interruptibly(
     }
 }
 
-/// How files of a format end.
-fn extension(format: &str) -> anyhow::Result<String> {
+/// The format of that name.
+fn format_named(name: &str) -> anyhow::Result<&'static Format> {
     let registry = Registry::load()?;
-    let found = registry
-        .get(format)
-        .map(|format| format.extension.to_owned());
-    found.ok_or_else(|| {
+    registry.get(name).ok_or_else(|| {
         let names: Vec<_> = registry.iter().map(|format| format.name).collect();
         anyhow!(
-            "there is no format {format:?}; there are: {}",
+            "there is no format {name:?}; there are: {}",
             names.join(", ")
         )
     })

@@ -1,8 +1,9 @@
 //! Pulls what is new of a stream into a folder: whole files, each record once.
 //!
 //! Each file is one whole reply, called after the positions that it lies between. The next position is
-//! kept beside them, so that a run that was killed at any moment is gone on with: a file without its
-//! final name is thrown away, and one that has it but is not noted yet is found by its name.
+//! kept beside them, and noted when a file is whole but has not got its name yet. So a run that was
+//! killed at any moment is gone on with: the file that is noted gets its name, any other is thrown
+//! away; files that have their names are never looked at again.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -13,10 +14,12 @@ mod folder;
 mod server;
 
 use std::io::{self, Read};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread::ScopedJoinHandle;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
+use flows_formats::Format;
 use indicatif::ProgressBar;
 
 use crate::selection::Order;
@@ -33,10 +36,8 @@ pub struct Pull {
     pub url: String,
     /// The folder, which is made if there is none.
     pub folder: PathBuf,
-    /// The format's name.
-    pub format: String,
-    /// How files of the format end.
-    pub extension: String,
+    /// The format.
+    pub format: &'static Format,
     /// The most records of a file, at least 1.
     pub max_rows: u64,
     /// The order of records.
@@ -121,10 +122,13 @@ pub enum PullError {
 impl PullError {
     /// Whether a later run may well succeed.
     pub fn is_temporary(&self) -> bool {
-        matches!(
-            self,
-            PullError::Running { .. } | PullError::TryLater { .. } | PullError::Write { .. }
-        )
+        match self {
+            PullError::Running { .. } | PullError::TryLater { .. } | PullError::Write { .. } => {
+                true
+            }
+            PullError::Folder { reason, .. } => reason.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
     }
 }
 
@@ -145,7 +149,10 @@ impl Pull {
             let mut finishing = None;
             loop {
                 let after = pulled.position.clone();
-                let page = self.persistently(|| self.page(&server, folder, after.as_deref(), bar));
+                let page = self.persistently(|| {
+                    let page = server.next(after.as_deref())?;
+                    saved(page, folder, after.as_deref(), bar)
+                });
                 // Files get their names one after another, while the next one already comes.
                 if let Some(finishing) = finishing.take() {
                     joined(finishing)?;
@@ -164,9 +171,9 @@ impl Pull {
                     pulled.bytes += part.bytes;
                 }
                 bar.set_message(format!("{} files, up to {position}", pulled.files));
-                let finish = scope.spawn(move || {
-                    part.map_or(Ok(()), Part::finish)?;
-                    folder.note(Some(&position))
+                let finish = scope.spawn(move || match part {
+                    Some(part) => part.finish(&position),
+                    None => folder.note(Some(&position), None),
                 });
                 if !more {
                     joined(finish)?;
@@ -189,86 +196,63 @@ impl Pull {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing { url, reason, after }) => (url, reason, after),
             };
-            let wait = after.unwrap_or(delay);
+            let wait = after.unwrap_or_default().max(delay);
             if delay >= LAST_DELAY || wait > LAST_DELAY {
                 return Err(PullError::TryLater { url, reason });
             }
-            std::thread::sleep(wait);
+            thread::sleep(wait);
             delay *= 2;
         }
     }
+}
 
-    /// Pulls one file, if there is anything new.
-    fn page<'f>(
-        &self,
-        server: &Server<'_>,
-        folder: &'f Folder,
-        after: Option<&str>,
-        bar: &ProgressBar,
-    ) -> Result<Done<'f>, Failure> {
-        let page = if self.filters.is_empty() {
-            server.page(after)?
-        } else {
-            // Where so many records end is known of all, not of those that a filter lets through.
-            let (position, more) = server.end(after)?;
-            if position.as_deref() == after {
-                return Ok(Done::default());
-            }
-            let mut page = server.filtered(after, position.as_deref())?;
-            page.more = more;
-            page
-        };
-        let Page {
-            position,
-            more,
-            empty,
-            url,
-            mut body,
-        } = page;
-        let Some(position) = position.filter(|position| Some(position.as_str()) != after) else {
-            return Ok(Done::default());
-        };
-        let mut done = Done {
-            position: None,
-            more,
-            part: None,
-        };
-        if !empty {
-            let mut part = folder.part(after, &position)?;
-            let mut piece = vec![0; 256 * 1024];
-            loop {
-                let read = match body.read(&mut piece) {
-                    Ok(0) => break,
-                    Ok(read) => read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => {
-                        part.abandon();
-                        return Err(Failure::Passing {
-                            url,
-                            reason: format!("the reply broke off ({error})"),
-                            after: None,
-                        });
-                    }
-                };
-                bar.inc(read as u64);
-                if let Err(reason) = part.write(&piece[..read]) {
-                    let path = part.abandon();
-                    return Err(PullError::Write { path, reason }.into());
+/// Writes what comes into a file, if there is anything new.
+fn saved<'f>(
+    page: Page,
+    folder: &'f Folder,
+    after: Option<&str>,
+    bar: &ProgressBar,
+) -> Result<Done<'f>, Failure> {
+    let Page {
+        position,
+        more,
+        empty,
+        url,
+        mut body,
+    } = page;
+    let Some(position) = position.filter(|position| Some(position.as_str()) != after) else {
+        return Ok(Done::default());
+    };
+    let mut done = Done {
+        position: None,
+        more,
+        part: None,
+    };
+    if !empty {
+        let mut part = folder.part(after, &position)?;
+        let mut piece = vec![0; 256 * 1024];
+        loop {
+            let read = match body.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    let reason = format!("the reply broke off ({error})");
+                    return Err(Failure::passing(&url, reason));
                 }
-            }
-            done.part = Some(part);
+            };
+            bar.inc(read as u64);
+            part.write(&piece[..read])?;
         }
-        done.position = Some(position);
-        Ok(done)
+        done.part = Some(part);
     }
+    done.position = Some(position);
+    Ok(done)
 }
 
 /// What came of a file that got its name in the meantime.
-fn joined(finishing: ScopedJoinHandle<'_, Result<(), PullError>>) -> Result<(), PullError> {
-    match finishing.join() {
-        Ok(finished) => finished,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// What a page came to.
@@ -291,6 +275,16 @@ enum Failure {
         after: Option<Duration>,
     },
     Final(PullError),
+}
+
+impl Failure {
+    fn passing(url: &str, reason: String) -> Failure {
+        Failure::Passing {
+            url: url.to_owned(),
+            reason,
+            after: None,
+        }
+    }
 }
 
 impl From<PullError> for Failure {

@@ -302,7 +302,13 @@ impl Pump {
         {
             // All of it is in the first chunk.
             let count = head.count;
-            let end = ends::behind(lease, view, range, (document.records, document.last))?;
+            let end = ends::behind(
+                lease,
+                view,
+                range,
+                (document.records, document.last),
+                cancel,
+            )?;
             *head = End { count, ..end };
         }
         Ok(document)

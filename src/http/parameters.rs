@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use flows_formats::{Column, Format, Options, Type};
+use percent_encoding::percent_decode_str;
 use warp::Rejection;
 use warp::http::StatusCode;
 
-use super::filters::{filter, list_of};
+use super::filters::{bounds, filter, list_of};
 use super::negotiation;
 use super::problem::{Problem, shortened};
 use super::request::Shared;
@@ -39,6 +40,12 @@ pub(super) async fn asked(
     read(target, &query, request).map_err(Problem::rejection)
 }
 
+/// The most filters: SQLite nests conditions 1,000 deep.
+const MOST_FILTERS: usize = 300;
+
+/// The most values in them: SQLite binds some 30,000.
+const MOST_VALUES: usize = 10_000;
+
 /// Parameters that are no common ones: filters, and options of the format.
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
@@ -46,6 +53,10 @@ fn read(target: Target, query: &str, request: Shared) -> Result<Asked, Problem> 
     let mut values: [Option<Cow<'_, str>>; PARAMETERS.len()] = Default::default();
     let mut others: Others<'_> = Vec::new();
     let mut filters = Vec::new();
+    let is_broken = |pair: &&str| percent_decode_str(pair).decode_utf8().is_err();
+    if let Some(broken) = query.split('&').find(is_broken) {
+        return Err(not_utf8(broken));
+    }
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if let Some(at) = PARAMETERS.iter().position(|known| *known == name) {
             if values[at].is_some() {
@@ -54,7 +65,10 @@ fn read(target: Target, query: &str, request: Shared) -> Result<Asked, Problem> 
             values[at] = Some(value);
         } else if let Some(column) = column(&target.view, &name) {
             // More than once means that all must hold.
-            filters.push(allowed(&target.view, filter(column, &value)?)?);
+            let filter = allowed(&target.view, filter(column, &value)?)?;
+            filters.extend(bounds(&filter));
+            filters.push(filter);
+            bounded(&filters).map_err(|problem| problem.about(&name, Some(&value)))?;
         } else if others.iter().any(|(known, _)| *known == name) {
             return Err(repeated(&name, &value));
         } else {
@@ -231,6 +245,33 @@ fn columns(view: &View, list: &str) -> Result<Vec<Column>, Problem> {
         columns.push(column.clone());
     }
     Ok(columns)
+}
+
+fn not_utf8(pair: &str) -> Problem {
+    let (name, value) = form_urlencoded::parse(pair.as_bytes())
+        .next()
+        .unwrap_or_default();
+    let detail = format!(
+        "{} is {:?}, which is no UTF-8 where U+FFFD stands",
+        shortened(&name),
+        shortened(&value)
+    );
+    Problem::bad_request(detail)
+        .about(&name, Some(&value))
+        .allowing_only("UTF-8")
+}
+
+/// Whether there are so many filters, and values in them, as SQLite takes.
+fn bounded(filters: &[Filter]) -> Result<(), Problem> {
+    let values: usize = filters.iter().map(|filter| filter.operands.len()).sum();
+    if filters.len() <= MOST_FILTERS && values <= MOST_VALUES {
+        return Ok(());
+    }
+    let allowed = format!(
+        "at most {MOST_FILTERS} filters (like.A* counts as three), and {MOST_VALUES} values in them"
+    );
+    let detail = format!("there is too much to compare to; there may be {allowed}");
+    Err(Problem::bad_request(detail).allowing_only(&allowed))
 }
 
 fn repeated(name: &str, value: &str) -> Problem {

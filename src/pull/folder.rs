@@ -24,13 +24,15 @@ struct State {
     source: String,
     /// Behind it, the next run goes on.
     position: Option<String>,
+    /// The file that ends there. It is whole, but it may still be called `.part`.
+    whole: Option<String>,
 }
 
 /// A folder that this run alone writes into.
 pub(super) struct Folder {
     path: PathBuf,
     stream: String,
-    extension: String,
+    extension: &'static str,
     state: State,
     /// Holds the lock as long as it is open.
     _lock: File,
@@ -60,10 +62,11 @@ impl Folder {
         let mut folder = Folder {
             path: path.clone(),
             stream: name.to_owned(),
-            extension: pull.extension.clone(),
+            extension: pull.format.extension,
             state: State {
                 source: source(pull),
                 position: None,
+                whole: None,
             },
             _lock: lock,
         };
@@ -105,53 +108,74 @@ impl Folder {
         Ok(true)
     }
 
-    /// Removes files that are not whole, and notes the one that is whole but not noted yet.
-    /// `known` says whether there was a state.
+    /// Gives the file that is noted its name, and removes those that are not whole. `known` says
+    /// whether there was a state.
     fn tidy(&mut self, known: bool) -> Result<(), PullError> {
         let failed = |reason| write(&self.path, reason);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            names.extend(entry.map_err(failed)?.file_name().into_string());
-        }
-        let ours = |name: &String| name.starts_with(&format!("{}-", self.stream));
-        for name in names.iter().filter(|name| ours(name)) {
-            if name.ends_with(PART) {
-                fs::remove_file(self.path.join(name)).map_err(failed)?;
+        if let Some(whole) = &self.state.whole {
+            match fs::rename(
+                self.path.join(format!("{whole}{PART}")),
+                self.path.join(whole),
+            ) {
+                Ok(()) => self.sync().map_err(failed)?,
+                // It has its name already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
             }
         }
         let _ = fs::remove_file(self.path.join(format!("{STATE}{PART}")));
-        if !known {
-            // The state comes before the first file, so that no file is taken for another pull's.
-            if let Some(name) = names
-                .iter()
-                .find(|name| ours(name) && !name.ends_with(PART))
-            {
-                return Err(PullError::State {
-                    path: self.path.join(STATE),
-                    reason: format!("it is missing, but there is {name}"),
-                });
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let Ok(name) = entry.map_err(failed)?.file_name().into_string() else {
+                continue;
+            };
+            match name.strip_suffix(PART) {
+                Some(whole) if self.is_ours(whole) => {
+                    fs::remove_file(self.path.join(&name)).map_err(failed)?;
+                }
+                None if !known && self.is_ours(&name) => {
+                    return Err(PullError::State {
+                        path: self.path.join(STATE),
+                        reason: format!("it is missing, but there is {name}"),
+                    });
+                }
+                _ => {}
             }
-            return self.note(None);
         }
-        // At most one: the state is noted before the next file is begun.
-        let begun = format!("{}-{}-", self.stream, in_name(self.position()));
-        let whole = names.iter().filter(|name| !name.ends_with(PART));
-        let mut unnoted = whole.filter_map(|name| {
-            let (to, _) = name.strip_prefix(&begun)?.split_once('.')?;
-            Some(to.replace('_', ":"))
-        });
-        if let Some(position) = unnoted.next() {
-            self.note(Some(&position))?;
-            self.state.position = Some(position);
+        if known {
+            return Ok(());
         }
-        Ok(())
+        // The state comes before the first file, so that no file is taken for another pull's.
+        self.note(None, None)
     }
 
-    /// Notes where to go on, at once or not at all.
-    pub(super) fn note(&self, position: Option<&str>) -> Result<(), PullError> {
+    /// Whether a file of that name is one of this stream, between two positions.
+    fn is_ours(&self, name: &str) -> bool {
+        let between = || {
+            let behind = name.strip_prefix(self.stream.as_str())?.strip_prefix('-')?;
+            behind.strip_suffix(self.extension)?.strip_suffix('.')
+        };
+        between().is_some_and(|positions| {
+            let positions = positions.strip_prefix("start").unwrap_or(positions);
+            let part_of_one = |letter| matches!(letter, '0'..='9' | '-' | '_');
+            positions.contains('-') && positions.chars().all(part_of_one)
+        })
+    }
+
+    /// Makes sure that names are on the disk.
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Notes where to go on, and the file that ends there, at once or not at all.
+    pub(super) fn note(
+        &self,
+        position: Option<&str>,
+        whole: Option<&str>,
+    ) -> Result<(), PullError> {
         let state = State {
             source: self.state.source.clone(),
             position: position.map(str::to_owned),
+            whole: whole.map(str::to_owned),
         };
         let path = self.path.join(STATE);
         let part = self.path.join(format!("{STATE}{PART}"));
@@ -161,20 +185,19 @@ impl Folder {
             file.write_all(&serde_json::to_vec(&state).unwrap_or_default())?;
             file.sync_all()?;
             fs::rename(&part, &path)?;
-            File::open(&self.path)?.sync_all()
+            self.sync()
         };
-        replace().map_err(|reason| write(&path, reason))
+        replace().map_err(|reason| {
+            let _ = fs::remove_file(&part);
+            write(&path, reason)
+        })
     }
 
     /// Begins the file of the records between two positions.
     pub(super) fn part(&self, after: Option<&str>, until: &str) -> Result<Part<'_>, PullError> {
         let (from, to) = (in_name(after), in_name(Some(until)));
-        let whole = self
-            .path
-            .join(format!("{}-{from}-{to}.{}", self.stream, self.extension));
-        let mut path = whole.clone().into_os_string();
-        path.push(PART);
-        let path = PathBuf::from(path);
+        let whole = format!("{}-{from}-{to}.{}", self.stream, self.extension);
+        let path = self.path.join(format!("{whole}{PART}"));
         let file = File::create(&path).map_err(|reason| write(&path, reason))?;
         Ok(Part {
             folder: self,
@@ -182,47 +205,57 @@ impl Folder {
             whole,
             file,
             bytes: 0,
+            noted: false,
         })
     }
 }
 
-/// A file that is not whole yet.
+/// A file that has not got its name yet. Dropped, it is gone.
 pub(super) struct Part<'f> {
     folder: &'f Folder,
     path: PathBuf,
-    whole: PathBuf,
+    /// Its name when it is whole.
+    whole: String,
     file: File,
     /// How many bytes are written.
     pub(super) bytes: u64,
+    /// Whether the state may say that it is whole.
+    noted: bool,
 }
 
 impl Part<'_> {
-    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), PullError> {
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes)
+        let written = self.file.write_all(bytes);
+        written.map_err(|reason| write(&self.path, reason))
     }
 
-    /// Throws it away; where it was.
-    pub(super) fn abandon(self) -> PathBuf {
-        // The next run throws away what cannot be now.
-        let _ = fs::remove_file(&self.path);
-        self.path
+    /// Notes that it is whole and ends at `position`, and gives it its name, when all of it is on the
+    /// disk.
+    pub(super) fn finish(mut self, position: &str) -> Result<(), PullError> {
+        let failed = |reason| write(&self.path, reason);
+        self.file.sync_all().map_err(failed)?;
+        self.noted = true;
+        self.folder.note(Some(position), Some(&self.whole))?;
+        fs::rename(&self.path, self.folder.path.join(&self.whole))
+            .and_then(|()| self.folder.sync())
+            .map_err(failed)
     }
+}
 
-    /// Gives it its final name, when all of it is on the disk.
-    pub(super) fn finish(self) -> Result<(), PullError> {
-        let finished = self
-            .file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.path, &self.whole))
-            .and_then(|()| File::open(&self.folder.path)?.sync_all());
-        finished.map_err(|reason| write(&self.abandon(), reason))
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if !self.noted {
+            // The next run throws away what cannot be now.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
 /// What is pulled, in words that `flows pull` understands.
 fn source(pull: &Pull) -> String {
-    let mut source = format!("{} with --order {}", pull.url, pull.order.name());
+    let (format, order) = (pull.format.name, pull.order.name());
+    let mut source = format!("{} with --format {format} --order {order}", pull.url);
     if let Some(columns) = &pull.columns {
         source += &format!(" --columns {columns}");
     }

@@ -35,37 +35,58 @@ impl<'p> Server<'p> {
     pub(super) fn new(pull: &'p Pull) -> Server<'p> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            // Where it leads may be without the query, and then from the beginning.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_per_read(Some(SILENCE));
         let agent = config.user_agent("flows-pull").build().into();
         Server { agent, pull }
     }
 
+    /// The reply whose records come into the next file.
+    pub(super) fn next(&self, after: Option<&str>) -> Result<Page, Failure> {
+        if self.pull.filters.is_empty() {
+            return self.page(after);
+        }
+        // Where so many records end is known of all, not of those that a filter lets through.
+        let (position, more) = self.end(after)?;
+        let is_new = position.is_some() && position.as_deref() != after;
+        let mut page = self.filtered(after, position.as_deref(), is_new)?;
+        page.more = is_new && more;
+        Ok(page)
+    }
+
     /// The next records, at most so many as a file gets.
-    pub(super) fn page(&self, after: Option<&str>) -> Result<Page, Failure> {
+    fn page(&self, after: Option<&str>) -> Result<Page, Failure> {
         let limit = self.pull.max_rows.to_string();
         let url = self.document(after, &[("limit", &limit)]);
         let reply = self.get(&url)?;
-        self.read(url, reply)
+        self.read(url, after, reply)
     }
 
     /// Where the next so many records end, whatever filters let through of them, and whether there
     /// are more.
-    pub(super) fn end(&self, after: Option<&str>) -> Result<(Option<String>, bool), Failure> {
+    fn end(&self, after: Option<&str>) -> Result<(Option<String>, bool), Failure> {
         let limit = self.pull.max_rows.to_string();
         // Of JSON even an empty document has a length, which a head tells.
         let url = self.url(after, &[("limit", &limit), ("format", "json")]);
-        let reply = self.checked(&url, self.agent.head(&url).call())?;
-        end(&url, reply.headers())
+        let reply = self.checked(&url, &["application/json"], self.agent.head(&url).call())?;
+        end(&url, after, reply.headers())
     }
 
-    /// The records up to a position that filters let through.
-    pub(super) fn filtered(
+    /// The records up to a position that filters let through; none if none `is_new`, which tells
+    /// whether the server takes the filters.
+    fn filtered(
         &self,
         after: Option<&str>,
         until: Option<&str>,
+        is_new: bool,
     ) -> Result<Page, Failure> {
         let mut parameters = vec![("count", "exact")];
+        if !is_new {
+            parameters.push(("limit", "0"));
+        }
         parameters.extend(until.map(|until| ("until", until)));
         let filters = self.pull.filters.iter();
         parameters.extend(filters.map(|(column, filter)| (column.as_str(), filter.as_str())));
@@ -75,7 +96,7 @@ impl<'p> Server<'p> {
             .headers()
             .get("flows-count")
             .is_some_and(|count| count == "0");
-        let mut page = self.read(url, reply)?;
+        let mut page = self.read(url, after, reply)?;
         page.empty = empty;
         page.position = until.map(str::to_owned);
         Ok(page)
@@ -83,7 +104,7 @@ impl<'p> Server<'p> {
 
     /// The URL of records in the format and with the columns that are pulled.
     fn document(&self, after: Option<&str>, parameters: &[(&str, &str)]) -> String {
-        let mut all = vec![("format", self.pull.format.as_str())];
+        let mut all = vec![("format", self.pull.format.name)];
         all.extend(
             self.pull
                 .columns
@@ -106,30 +127,41 @@ impl<'p> Server<'p> {
 
     fn get(&self, url: &str) -> Result<Response<Body>, Failure> {
         let request = self.agent.get(url).header("accept-encoding", "zstd");
-        self.checked(url, request.call())
+        self.checked(url, self.pull.format.media_types, request.call())
     }
 
-    /// A reply that is what was asked for.
+    /// A reply that is what was asked for, in one of those media types.
     fn checked(
         &self,
         url: &str,
+        media_types: &[&str],
         reply: Result<Response<Body>, ureq::Error>,
     ) -> Result<Response<Body>, Failure> {
-        let url = || url.to_owned();
         let mut reply = reply.map_err(|error| match error {
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
-                let reason = format!("this is no URL that can be asked for ({error})");
-                PullError::Refused { url: url(), reason }.into()
-            }
-            error => Failure::Passing {
-                url: url(),
-                reason: error.to_string(),
-                after: None,
-            },
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => refused(
+                url,
+                format!("this is no URL that can be asked for ({error})"),
+            ),
+            error => Failure::passing(url, error.to_string()),
         })?;
         let status = reply.status();
+        let header = |name| {
+            let value = reply.headers().get(name)?;
+            value.to_str().ok()
+        };
         if status == 200 {
+            let found = header("content-type").unwrap_or("of no type");
+            let media_type = found.split(';').next().unwrap_or_default().trim();
+            if !media_types.contains(&media_type) {
+                let reason = format!("the reply is {found}, as no stream of `flows` is");
+                return Err(refused(url, reason));
+            }
             return Ok(reply);
+        }
+        if status.is_redirection() {
+            let to = header("location").unwrap_or_default();
+            let reason = format!("{status} to {to}; pull from the URL where the stream is");
+            return Err(refused(url, reason));
         }
         let after = reply.headers().get("retry-after");
         let after = after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
@@ -143,31 +175,45 @@ impl<'p> Server<'p> {
         if matches!(status.as_u16(), 429 | 502 | 503 | 504) {
             let after = after.map(Duration::from_secs);
             return Err(Failure::Passing {
-                url: url(),
+                url: url.to_owned(),
                 reason,
                 after,
             });
         }
-        Err(PullError::Refused { url: url(), reason }.into())
+        Err(refused(url, reason))
     }
 
-    fn read(&self, url: String, reply: Response<Body>) -> Result<Page, Failure> {
-        let (position, more) = end(&url, reply.headers())?;
-        let coded = reply
-            .headers()
+    fn read(
+        &self,
+        url: String,
+        after: Option<&str>,
+        reply: Response<Body>,
+    ) -> Result<Page, Failure> {
+        let (position, more) = end(&url, after, reply.headers())?;
+        let headers = reply.headers();
+        let chunked = headers
+            .get("transfer-encoding")
+            .is_some_and(|coding| coding == "chunked");
+        if !chunked && !headers.contains_key("content-length") {
+            let reason = "something in between has taken from the reply what tells a whole one from \
+                          one that was cut off (Content-Length, or Transfer-Encoding: chunked)";
+            return Err(refused(&url, reason.to_owned()));
+        }
+        let coding = headers
             .get("content-encoding")
-            .is_some_and(|c| c == "zstd");
+            .map(|coding| coding.as_bytes().to_owned());
         let body = reply.into_body().into_reader();
-        let body: Box<dyn Read> = if coded {
-            let decoder = zstd::stream::read::Decoder::new(body);
-            let failed = |error: std::io::Error| Failure::Passing {
-                url: url.clone(),
-                reason: error.to_string(),
-                after: None,
-            };
-            Box::new(decoder.map_err(failed)?)
-        } else {
-            Box::new(body)
+        let body: Box<dyn Read> = match coding.as_deref() {
+            None => Box::new(body),
+            Some(b"zstd") => {
+                let decoder = zstd::stream::read::Decoder::new(body);
+                Box::new(decoder.map_err(|error| Failure::passing(&url, error.to_string()))?)
+            }
+            Some(coding) => {
+                let coding = String::from_utf8_lossy(coding);
+                let reason = format!("the reply is in {coding}, where zstd was asked for");
+                return Err(refused(&url, reason));
+            }
         };
         Ok(Page {
             position,
@@ -180,18 +226,25 @@ impl<'p> Server<'p> {
 }
 
 /// Where a reply ends, and whether there is more.
-fn end(url: &str, headers: &HeaderMap) -> Result<(Option<String>, bool), Failure> {
+fn end(
+    url: &str,
+    after: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(Option<String>, bool), Failure> {
     let position = headers.get("flows-position");
     let position = position.and_then(|position| position.to_str().ok());
-    // A reply of no record may end nowhere, and it has a length.
-    if position.is_none() && !headers.contains_key("content-length") {
-        let reason = "the reply does not say where it ends: no index gives the stream's order \
-                      (`flows check` on the server tells how to make one), or it is no stream of \
+    // Only a stream of no record ends nowhere when it was asked from its beginning.
+    let may_end_nowhere = after.is_none() && headers.contains_key("content-length");
+    if position.is_none() && !may_end_nowhere {
+        let reason = "the reply does not say where it ends: it is of a view that takes too long to say \
+                      so (`flows check` on the server tells which index helps), or of no stream of \
                       `flows`";
-        return Err(Failure::Final(PullError::Refused {
-            url: url.to_owned(),
-            reason: reason.to_owned(),
-        }));
+        return Err(refused(url, reason.to_owned()));
     }
     Ok((position.map(str::to_owned), headers.contains_key("link")))
+}
+
+fn refused(url: &str, reason: String) -> Failure {
+    let url = url.to_owned();
+    PullError::Refused { url, reason }.into()
 }

@@ -5,12 +5,14 @@
 //! | `sqlite/lent.rs` | a connection on loan: its snapshot, its positions, its scans |
 //! | `sqlite/pages.rs` | the records of a clustered table straight from its pages; filters on them |
 //! | `sqlite/scan.rs` | what SQLite calls back while a scan runs |
+//! | `sqlite/functions.rs` | SQL functions that filters use |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
 //! | `sqlite/query.rs` | the SQL of a scan, of its filters, of positions |
 //! | `sqlite/values.rs` | SQLite's values as the types that the stream declares |
 //! | `sqlite/check.rs` | what is wrong with a database, and how to mend it |
 
 pub mod check;
+mod functions;
 mod lent;
 mod pages;
 mod query;

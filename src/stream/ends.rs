@@ -9,7 +9,7 @@ use crate::store::{Cancel, StoreError};
 pub struct End {
     /// Behind it, the next request goes on: the position of the last record that this one looks at, or
     /// where it was asked to begin if there is none. `None` when it was not asked to begin anywhere,
-    /// when a limit counts what filters let through, or when no index finds it in time.
+    /// when a limit counts what filters let through, or when that takes a view too long to say.
     pub position: Option<Position>,
     /// Whether there are records behind it that the limit cut off.
     pub more: bool,
@@ -45,7 +45,7 @@ fn found(
         Some(0) => (range.after, false),
         Some(_) if !view.filters.is_empty() => (None, false),
         Some(limit) => match lease.nth(view, range, limit, cancel)? {
-            Some(cut) => (Some(cut), is_more(lease, view, range, cut)?),
+            Some(cut) => (Some(cut), is_more(lease, view, range, cut, cancel)?),
             None => (lease.last(view, range, cancel)?.or(range.after), false),
         },
         None => (lease.last(view, range, cancel)?.or(range.after), false),
@@ -63,8 +63,9 @@ pub(super) fn behind(
     view: &View,
     range: &Range,
     written: (u64, Option<Position>),
+    cancel: &Cancel,
 ) -> Result<End, StoreError> {
-    in_time(ended(lease, view, range, written), &Cancel::default())
+    in_time(ended(lease, view, range, written, cancel), cancel)
 }
 
 fn ended(
@@ -72,17 +73,18 @@ fn ended(
     view: &View,
     range: &Range,
     (records, last): (u64, Option<Position>),
+    cancel: &Cancel,
 ) -> Result<End, StoreError> {
     let filtered = !view.filters.is_empty();
     let (position, more) = match last {
         // Whether those behind it meet the filters would have to be looked at: an empty page more
         // does no harm.
         Some(last) if range.limit == Some(records) => {
-            let more = filtered || is_more(lease, view, range, last).unwrap_or(true);
+            let more = filtered || is_more(lease, view, range, last, cancel).unwrap_or(true);
             (Some(last), more)
         }
         _ if filtered && range.limit != Some(0) => {
-            let last = lease.last(view, range, &Cancel::default())?;
+            let last = lease.last(view, range, cancel)?;
             (last.or(range.after), false)
         }
         last => (last.or(range.after), false),
@@ -99,8 +101,9 @@ fn is_more(
     view: &View,
     range: &Range,
     after: Position,
+    cancel: &Cancel,
 ) -> Result<bool, StoreError> {
     let after = Some(after);
     let rest = Range { after, ..*range };
-    Ok(lease.nth(view, &rest, 1, &Cancel::default())?.is_some())
+    Ok(lease.nth(view, &rest, 1, cancel)?.is_some())
 }

@@ -61,7 +61,14 @@ fn write(
     small.encoder.begin(&mut small.buffer).ok()?;
     let (mut small, scanned) = lease.scan(view, range, small, &Cancel::default());
     scanned.ok()?;
-    let end = ends::behind(lease, view, range, (small.records, small.last)).ok()?;
+    let end = ends::behind(
+        lease,
+        view,
+        range,
+        (small.records, small.last),
+        &Cancel::default(),
+    )
+    .ok()?;
     small.encoder.flush(&mut small.buffer).ok()?;
     small.encoder.end(small.records, &mut small.buffer).ok()?;
     let (bytes, crc) = if coding == Coding::Identity {

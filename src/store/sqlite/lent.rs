@@ -9,7 +9,7 @@ use super::pages::Ended;
 use super::query::{Query, Sorts, Statement, operands};
 use super::scan::{self, Scan};
 use super::table::Table;
-use super::values::Decoder;
+use super::values::{Decoder, as_integer, no_position};
 use super::{Pooled, database, failed};
 use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Connection, Sink, StoreError, Version};
@@ -140,10 +140,13 @@ impl Lent {
         view: &View,
         (sql, parameters): Statement,
     ) -> Result<Option<Position>, StoreError> {
+        // A value that is no integer has no place; whoever reads the record would say so, too.
         let position = |row: &rusqlite::Row<'_>| {
-            Ok(Position {
-                time: row.get(0)?,
-                id: row.get(1)?,
+            let (time, id) = (row.get_ref(0)?, row.get_ref(1)?);
+            Ok(match (as_integer(time), as_integer(id)) {
+                (Some(time), Some(id)) => Ok(Position { time, id }),
+                (None, _) => Err(no_position(view, false, time, id)),
+                (_, None) => Err(no_position(view, true, id, id)),
             })
         };
         self.connection
@@ -152,7 +155,8 @@ impl Lent {
                 let parameters = rusqlite::params_from_iter(parameters);
                 statement.query_row(parameters, position).optional()
             })
-            .map_err(|error| failed(&view.stream, &error))
+            .map_err(|error| failed(&view.stream, &error))?
+            .transpose()
     }
 
     /// The number that a statement yields.

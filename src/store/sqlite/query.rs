@@ -9,6 +9,7 @@ use flows_formats::Type;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
+use super::functions::COLLATION;
 use super::pages::Tree;
 use super::table::{Affinity, Table};
 use crate::selection::{Filter, Order, Position, Range, View};
@@ -24,8 +25,8 @@ pub(super) const EMIT_ALL: &str = "flows_emit_all";
 /// The most arguments that SQLite lets any function have, in all versions.
 const MOST_ARGUMENTS: usize = 100;
 
-/// How long finding a position may take where no index does: the head of a reply waits for it.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long finding a position of a view may take, which the head of a reply waits for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A statement and the values bound to it.
 pub(super) type Statement = (String, Vec<Value>);
@@ -37,8 +38,8 @@ pub(super) struct Run {
     condition: String,
     /// The values bound to it.
     parameters: Vec<i64>,
-    /// The order of its records: where all have one time, that of their ids.
-    order: String,
+    /// What its records are ordered by: where all have one time, their ids.
+    order: Vec<String>,
 }
 
 /// What SQLite sorts before it yields records.
@@ -100,10 +101,8 @@ impl Query {
         if let Some(missing) = used.find(|name| table.affinity(name).is_none()) {
             return Ok(Err(missing.to_owned()));
         }
-        let cast_to = |kind: Type, name: &str, column: String| match table
-            .affinity(name)
-            .and_then(|affinity| cast(kind, affinity))
-        {
+        let kept = |name: &str| table.affinity(name).unwrap_or(Affinity::Blob);
+        let cast_to = |kind: Type, name: &str, column: String| match cast(kind, kept(name)) {
             Some(cast) => format!("CAST({column} AS {cast})"),
             None => column,
         };
@@ -144,9 +143,17 @@ impl Query {
             .into_iter()
             .map(|name| compared(name, quoted(name)))
             .collect();
+        let encoding: String =
+            connection.query_row("PRAGMA encoding", [], |encoding| encoding.get(0))?;
+        let collation = if encoding == "UTF-8" {
+            "BINARY"
+        } else {
+            COLLATION
+        };
         let condition = |filter: &Filter| {
-            let left = cast_to(filter.kind, &filter.column, column(&filter.column));
-            format!(" AND {}", filters::condition(filter, &left))
+            let (name, column) = (&filter.column, column(&filter.column));
+            let condition = filters::condition(filter, &column, kept(name), collation);
+            format!(" AND {condition}")
         };
         let mut query = Query {
             unique,
@@ -190,9 +197,9 @@ impl Query {
         self.emits && self.sorts == Sorts::Nothing
     }
 
-    /// How long finding a position may take; as long as it takes where an index finds it.
+    /// How long finding a position may take; as long as it takes in a table.
     pub(super) fn patience(&self) -> Option<Duration> {
-        (self.view || self.sorts != Sorts::Nothing).then_some(PATIENCE)
+        self.view.then_some(PATIENCE)
     }
 
     /// The table's pages, if they are read without SQL.
@@ -249,7 +256,7 @@ impl Query {
                         // What an index finds for a filter, reading all pages does not.
                         self.tree = None;
                     }
-                    let of_one_time = run.order == self.id;
+                    let of_one_time = run.order == [self.id.as_str()];
                     if step.contains("TEMP B-TREE FOR LAST TERM")
                         || (step.contains("TEMP B-TREE") && of_one_time)
                     {
@@ -282,7 +289,7 @@ impl Query {
             Run {
                 condition,
                 parameters,
-                order: id.clone(),
+                order: vec![id.clone()],
             }
         };
         let (after, until) = (range.after, range.until);
@@ -309,9 +316,9 @@ impl Query {
         });
         let (bounds, parameters): (Vec<_>, _) = above.into_iter().chain(below).unzip();
         let order = if time == id {
-            id.clone()
+            vec![id.clone()]
         } else {
-            format!("{time}, {id}")
+            vec![time.clone(), id.clone()]
         };
         let middle = Run {
             condition: bounds.join(" AND "),
@@ -341,7 +348,10 @@ impl Query {
     pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
         let Query { time, id, .. } = self;
         let (mut sql, mut parameters) = self.all(&format!("{time}, {id}"), &run);
-        sql.push_str(&format!(" ORDER BY {} LIMIT 1 OFFSET ?", run.order));
+        sql.push_str(&format!(
+            " ORDER BY {} LIMIT 1 OFFSET ?",
+            run.order.join(", ")
+        ));
         parameters.push(integer(nth.saturating_sub(1)));
         (sql, parameters)
     }
@@ -351,8 +361,12 @@ impl Query {
     pub(super) fn last(&self, run: Run) -> Statement {
         let Query { time, id, .. } = self;
         let (mut sql, parameters) = self.all(&format!("{time}, {id}"), &run);
-        let order = run.order.replace(", ", " DESC, ");
-        sql.push_str(&format!(" ORDER BY {order} DESC LIMIT 1"));
+        let order: Vec<_> = run
+            .order
+            .iter()
+            .map(|part| format!("{part} DESC"))
+            .collect();
+        sql.push_str(&format!(" ORDER BY {} LIMIT 1", order.join(", ")));
         (sql, parameters)
     }
 
@@ -404,7 +418,7 @@ impl Query {
         sql.push_str(&self.filters);
         parameters.extend_from_slice(operands);
         if ordered {
-            sql.push_str(&format!(" ORDER BY {}", run.order));
+            sql.push_str(&format!(" ORDER BY {}", run.order.join(", ")));
         }
         if let Some(limit) = limit {
             sql.push_str(" LIMIT ?");

@@ -11,6 +11,7 @@ use rusqlite::types::{Null, ValueRef};
 use rusqlite::{Connection, Error, Result};
 
 use super::INSTRUCTIONS;
+use super::functions;
 use super::query::{EMIT, EMIT_ALL};
 use super::values::Decoder;
 use crate::selection::Position;
@@ -79,6 +80,7 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function(EMIT, -1, flags, |call| emit(call).map(|()| Null))?;
     connection.create_aggregate_function(EMIT_ALL, -1, flags, EmitAll)?;
+    functions::register(connection)?;
     connection.progress_handler(INSTRUCTIONS, Some(is_over))
 }
 

@@ -92,7 +92,12 @@ impl Decoder {
         let (time, id) = (integer(time_at), integer(id_at));
         let (Some(time), Some(id)) = (time, id) else {
             let at = if time.is_none() { time_at } else { id_at };
-            return Err(self.no_position(at, value(at), value(id_at)));
+            return Err(no_position(
+                &self.view,
+                at == id_at,
+                value(at),
+                value(id_at),
+            ));
         };
         // SQLite's order is ours to promise.
         let position = Position { time, id };
@@ -112,22 +117,6 @@ impl Decoder {
             taken
         };
         taken.map_err(|_| StoreError::Stopped)
-    }
-
-    #[cold]
-    fn no_position(&self, at: usize, found: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
-        let (_, id_at) = self.position_at;
-        let (what, column) = if at == id_at {
-            ("an id", self.view.id())
-        } else {
-            ("a time", self.view.time())
-        };
-        StoreError::Value {
-            stream: self.view.stream.name.clone(),
-            column: column.to_owned(),
-            id: described(id),
-            reason: format!("{what} must be a 64-bit integer, not {}", described(found)),
-        }
     }
 
     #[cold]
@@ -161,6 +150,27 @@ impl Decoder {
             id: described(id),
             reason,
         }
+    }
+}
+
+/// That the time or the id of a record is no integer.
+#[cold]
+pub(super) fn no_position(
+    view: &View,
+    is_id: bool,
+    found: ValueRef<'_>,
+    id: ValueRef<'_>,
+) -> StoreError {
+    let (what, column) = if is_id {
+        ("an id", view.id())
+    } else {
+        ("a time", view.time())
+    };
+    StoreError::Value {
+        stream: view.stream.name.clone(),
+        column: column.to_owned(),
+        id: described(id),
+        reason: format!("{what} must be a 64-bit integer, not {}", described(found)),
     }
 }
 
@@ -200,6 +210,17 @@ pub(super) fn described(value: ValueRef<'_>) -> String {
             let dots = if short.len() < text.len() { "…" } else { "" };
             format!("the text {short:?}{dots}")
         }
+    }
+}
+
+/// A value as the real that it can be sent as.
+pub(super) fn as_real(value: ValueRef<'_>) -> Option<f64> {
+    match value {
+        ValueRef::Real(real) => Some(real),
+        other => match convert(Type::Real, other) {
+            Some(Value::Real(real)) => Some(real),
+            _ => None,
+        },
     }
 }
 

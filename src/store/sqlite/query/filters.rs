@@ -1,49 +1,60 @@
 //! Filters as conditions of SQL.
+//!
+//! A value meets a comparison only if it is of the column's declared type, or stands for one that is:
+//! SQLite would say that any text is greater than any number.
 
 use flows_formats::Type;
 use rusqlite::types::Value;
 
+use super::super::functions::{INTEGER, LIKE, REAL};
+use super::super::table::Affinity;
+use super::cast;
 use crate::selection::{Filter, Operand, Operator, View};
 
 /// The values that a view's filters compare to, in order.
 pub(in super::super) fn operands(view: &View) -> Vec<Value> {
-    let operands = view.filters.iter().flat_map(|filter| {
-        filter.operands.iter().map(|operand| match operand {
-            Operand::Integer(integer) => Value::Integer(*integer),
-            Operand::Real(real) => Value::Real(*real),
-            Operand::Text(text) if filter.operator == Operator::Like => {
-                // `[` begins a set of characters in GLOB, and is itself in one.
-                Value::Text(text.replace('[', "[[]"))
-            }
-            Operand::Text(text) => Value::Text(text.clone()),
-            Operand::Blob(bytes) => Value::Blob(bytes.clone()),
-        })
-    });
-    operands.collect()
+    let operands = view.filters.iter().flat_map(|filter| &filter.operands);
+    let value = |operand: &Operand| match operand {
+        Operand::Integer(integer) => Value::Integer(*integer),
+        Operand::Real(real) => Value::Real(*real),
+        Operand::Text(text) => Value::Text(text.clone()),
+        Operand::Blob(bytes) => Value::Blob(bytes.clone()),
+    };
+    operands.map(value).collect()
 }
 
-/// A filter in SQL, with a parameter for each operand.
-pub(super) fn condition(filter: &Filter, left: &str) -> String {
-    // Whatever collation the table has.
-    let text = if filter.kind == Type::Text {
-        " COLLATE BINARY"
-    } else {
-        ""
+/// A filter of a column that SQLite keeps that way, with a parameter for each operand. Texts are
+/// compared by `collation`, whatever collation the table has.
+pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation: &str) -> String {
+    let (left, of_kind) = match (filter.kind, cast(filter.kind, kept)) {
+        // A cast would make 0 of what is no number.
+        (Type::Integer, Some(_)) => (format!("{INTEGER}({column})"), String::new()),
+        (Type::Real, Some(_)) => (format!("{REAL}({column})"), String::new()),
+        (_, Some(cast)) => (format!("CAST({column} AS {cast})"), String::new()),
+        (kind, None) => {
+            let of_kind = format!(" AND typeof({column}) = '{}'", kind.name());
+            (column.to_owned(), of_kind)
+        }
     };
-    let compared = |operator: &str| format!("{left}{text} {operator} ?");
+    let collated = if filter.kind == Type::Text {
+        format!("{left} COLLATE {collation}")
+    } else {
+        left.clone()
+    };
+    let ordered = |operator: &str| format!("{collated} {operator} ?{of_kind}");
     match filter.operator {
-        Operator::Equal => compared("="),
-        Operator::NotEqual => compared("<>"),
-        Operator::Greater => compared(">"),
-        Operator::GreaterOrEqual => compared(">="),
-        Operator::Less => compared("<"),
-        Operator::LessOrEqual => compared("<="),
+        Operator::Equal => format!("{collated} = ?"),
+        Operator::NotEqual => ordered("<>"),
+        Operator::Greater => ordered(">"),
+        Operator::GreaterOrEqual => ordered(">="),
+        Operator::Less => ordered("<"),
+        Operator::LessOrEqual => ordered("<="),
         Operator::In => {
             let parameters = vec!["?"; filter.operands.len()].join(", ");
-            format!("{left}{text} IN ({parameters})")
+            format!("{collated} IN ({parameters})")
         }
-        Operator::Like => compared("GLOB"),
-        Operator::Null => format!("{left} IS NULL"),
-        Operator::NotNull => format!("{left} IS NOT NULL"),
+        Operator::Like => format!("{LIKE}({left}, ?)"),
+        Operator::Null => format!("{column} IS NULL"),
+        Operator::NotNull => format!("{column} IS NOT NULL"),
     }
 }

@@ -1,0 +1,149 @@
+//! SQL functions of ours that filters use.
+
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Error, Result, ffi};
+
+use super::scan::is_over;
+use super::values::{as_integer, as_real};
+
+/// The integer that a value stands for; null if none.
+pub(super) const INTEGER: &str = "flows_integer";
+
+/// The real that a value stands for; null if none.
+pub(super) const REAL: &str = "flows_real";
+
+/// Whether a text, the first argument, is like a pattern, the second one.
+pub(super) const LIKE: &str = "flows_like";
+
+/// The order of texts as UTF-8, for databases whose texts are UTF-16.
+pub(super) const COLLATION: &str = "flows_utf8";
+
+/// Steps of a comparison between two looks at whether anyone still waits for it.
+const STEPS: u32 = 16 * 1024;
+
+/// Registers them, once for a connection.
+pub(super) fn register(connection: &Connection) -> Result<()> {
+    // Not for views and triggers of the database to call.
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DIRECTONLY
+        | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(INTEGER, 1, flags, |call| Ok(as_integer(call.get_raw(0))))?;
+    connection.create_scalar_function(REAL, 1, flags, |call| Ok(as_real(call.get_raw(0))))?;
+    connection.create_scalar_function(LIKE, 2, flags, like)?;
+    connection.create_collation(COLLATION, |a, b| a.cmp(b))
+}
+
+fn like(call: &Context<'_>) -> Result<bool> {
+    let (ValueRef::Text(text), ValueRef::Text(pattern)) = (call.get_raw(0), call.get_raw(1)) else {
+        return Ok(false);
+    };
+    is_like(text, pattern, is_over)
+        .ok_or_else(|| Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None))
+}
+
+/// Whether the whole text is like a pattern in which `*` stands for any characters and `?` for one;
+/// `None` if it is over before that is known. SQLite's own GLOB asks nobody, and a long text and a
+/// long pattern take it minutes.
+fn is_like(text: &[u8], pattern: &[u8], mut is_over: impl FnMut() -> bool) -> Option<bool> {
+    let (mut at, mut next) = (0, 0);
+    // Where the last `*` ends in the pattern, and what it stands for in the text.
+    let mut any: Option<(usize, usize)> = None;
+    let mut steps = 0;
+    while let Some(byte) = text.get(at) {
+        steps += 1;
+        if steps % STEPS == 0 && is_over() {
+            return None;
+        }
+        match pattern.get(next) {
+            Some(b'*') => {
+                next += 1;
+                any = Some((next, at));
+            }
+            Some(b'?') => {
+                next += 1;
+                at += character(*byte);
+            }
+            Some(same) if same == byte => {
+                next += 1;
+                at += 1;
+            }
+            _ => {
+                // The last `*` stands for one character more.
+                let Some((behind, begin)) = any else {
+                    return Some(false);
+                };
+                let Some(byte) = text.get(begin) else {
+                    return Some(false);
+                };
+                at = begin + character(*byte);
+                next = behind;
+                any = Some((behind, at));
+            }
+        }
+    }
+    let rest = pattern.get(next..).unwrap_or_default();
+    Some(rest.iter().all(|byte| *byte == b'*'))
+}
+
+/// How many bytes a character has that begins with this one.
+fn character(first: u8) -> usize {
+    match first {
+        0xF0..=0xF7 => 4,
+        0xE0..=0xEF => 3,
+        0xC0..=0xDF => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_like;
+
+    #[test]
+    fn patterns() {
+        for (text, pattern, expected) in [
+            ("", "", true),
+            ("", "*", true),
+            ("", "?", false),
+            ("a", "", false),
+            ("abc", "abc", true),
+            ("abc", "ABC", false),
+            ("abc", "a*", true),
+            ("abc", "*c", true),
+            ("abc", "*b*", true),
+            ("abc", "a?c", true),
+            ("abc", "a??c", false),
+            ("aaab", "*aab", true),
+            ("abcabd", "*ab?", true),
+            ("abcabd", "a*c*d", true),
+            ("abcabd", "a*c*c", false),
+            ("é", "?", true),
+            ("é", "*??", false),
+            ("é€😀", "???", true),
+            ("xé", "*?é", true),
+            ("a[b]%_", "a[b]%_", true),
+            ("a\0b", "a", false),
+            ("a\0b", "a\0b", true),
+            ("a", "a\0b", false),
+        ] {
+            let found = is_like(text.as_bytes(), pattern.as_bytes(), || false);
+            assert_eq!(found, Some(expected), "{text:?} {pattern:?}");
+        }
+    }
+
+    #[test]
+    fn ends_when_nobody_waits() {
+        let (text, pattern) = ("a".repeat(400_000), format!("*{}b", "a".repeat(30_000)));
+        assert_eq!(is_like(text.as_bytes(), pattern.as_bytes(), || true), None);
+    }
+
+    #[test]
+    fn broken_characters_are_no_way_out_of_the_text() {
+        for text in [&b"\xF0"[..], b"a\xE2", b"\xC3\xC3\xC3"] {
+            for pattern in ["?", "*?", "a?", "*??*", "???"] {
+                is_like(text, pattern.as_bytes(), || false).unwrap();
+            }
+        }
+    }
+}
