@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::harness::{FLOWS, Server, assert_has, database, folder, generated, run, ten_records};
+use crate::harness::{
+    FLOWS, Reply, Server, assert_has, database, folder, generated, run, ten_records,
+};
 
 const T: &str = r#"
     [[streams]]
@@ -225,64 +231,61 @@ fn records_are_counted_when_that_is_asked() {
 /// Pulls by position, while a writer inserts and deletes what was pulled, concatenate to exactly what
 /// was inserted, though the server is killed in between, and clients in mid-stream.
 #[test]
-fn pulls_chained_by_position_lose_nothing_and_repeat_nothing() {
-    for order in ["time", "id"] {
-        let folder = folder();
-        let path = database(
-            folder.path(),
-            "PRAGMA journal_mode = WAL;
-             CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT);
-             CREATE INDEX i ON t (time, id);",
-        );
-        let writer = Connection::open(&path).unwrap();
-        writer
-            .busy_timeout(std::time::Duration::from_secs(60))
-            .unwrap();
+fn pulls_chained_in_the_order_of_time_lose_nothing_and_repeat_nothing() {
+    chained("time");
+}
+
+#[test]
+fn pulls_chained_in_the_order_of_ids_lose_nothing_and_repeat_nothing() {
+    chained("id");
+}
+
+/// For a minute, one thread writes batches and deletes what is pulled, another one pulls, while the
+/// server is killed now and then.
+fn chained(order: &str) {
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        "PRAGMA journal_mode = WAL;
+         CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT);
+         CREATE INDEX i ON t (time, id);",
+    );
+    let mut pulled: Vec<(i64, (i64, String))> = Vec::new();
+    let (up_to, done) = (AtomicI64::new(0), AtomicBool::new(false));
+    let inserted = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write_until(&done, &up_to, &path, order == "id"));
         let mut server = Server::with(folder.path(), &path, T);
         let mut random = fastrand::Rng::with_seed(7);
-        let mut inserted: BTreeMap<i64, (i64, String)> = BTreeMap::new();
-        let mut pulled: Vec<(i64, (i64, String))> = Vec::new();
-        let (mut clock, mut next_id) = (1_000_i64, 1_i64);
         let mut after = None;
-        for _ in 0..150 {
-            let transaction = writer.unchecked_transaction().unwrap();
-            for _ in 0..random.u32(0..400) {
-                clock += random.i64(0..2);
-                // In the order of ids a record may come late.
-                let late = order == "id" && random.u8(..) < 30;
-                let time = if late { random.i64(0..clock) } else { clock };
-                let text = "x".repeat(random.usize(0..200));
-                let row = (next_id, time, &text);
-                transaction
-                    .execute("INSERT INTO t VALUES (?, ?, ?)", row)
-                    .unwrap();
-                inserted.insert(next_id, (time, text));
-                next_id += 1;
-            }
-            transaction.commit().unwrap();
-            match random.u8(0..20) {
-                0 => {
-                    drop(server);
-                    server = Server::with(folder.path(), &path, T);
-                }
-                1 => {
-                    // A client that is killed in mid-stream has pulled nothing.
-                    drop(server.ask(&format!("{STREAM}?order={order}")));
-                }
-                2 if !pulled.is_empty() => {
-                    let (id, ..) = pulled[random.usize(0..pulled.len())];
-                    writer.execute("DELETE FROM t WHERE id = ?", [id]).unwrap();
-                }
-                _ => {}
-            }
-            let mut query = format!("order={order}");
-            if random.bool() {
-                write!(query, "&limit={}", random.u32(1..500)).unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            // Once more when nothing is written any more.
+            let last = writer.is_finished();
+            let mut query = format!("csv.header=false&order={order}");
+            if random.bool() && !last {
+                write!(query, "&limit={}", random.u32(1..3000)).unwrap();
             }
             if let Some(after) = &after {
                 write!(query, "&after={after}").unwrap();
             }
-            let reply = server.get(&format!("{STREAM}.csv?csv.header=false&{query}"));
+            let path_of = format!("{STREAM}.csv?{query}");
+            match random.u8(0..100) {
+                // Killed in mid-stream, it has sent nothing that counts; nor has it to a client that goes.
+                0 => {
+                    let mut reader = BufReader::new(server.ask(&path_of));
+                    assert_eq!(Reply::head(&mut reader).status, 200);
+                    server.signal("KILL");
+                    drop(server);
+                    server = Server::with(folder.path(), &path, T);
+                    continue;
+                }
+                1..5 => {
+                    drop(server.ask(&path_of));
+                    continue;
+                }
+                _ => {}
+            }
+            let reply = server.get(&path_of);
             assert!(reply.status == 200 && reply.whole);
             let position = reply.header("flows-position");
             after = Some(position.to_owned())
@@ -294,29 +297,62 @@ fn pulls_chained_by_position_lose_nothing_and_repeat_nothing() {
                 let (id, time) = (integer(), integer());
                 let text = fields.next().unwrap().trim_matches('"').to_owned();
                 pulled.push((id, (time, text)));
+                up_to.store(id, Ordering::Relaxed);
             }
+            if last {
+                break;
+            }
+            done.store(Instant::now() > end, Ordering::Relaxed);
         }
-        let query = after.map_or(String::new(), |after| format!("&after={after}"));
-        let rest = server.document(&format!(
-            "{STREAM}.csv?csv.header=false&order={order}{query}"
-        ));
-        let ids = rest
-            .lines()
-            .map(|line| line.split(',').next().unwrap().parse::<i64>().unwrap());
-        let mut all: Vec<_> = pulled.iter().map(|(id, _)| *id).chain(ids).collect();
-        for (id, record) in &pulled {
-            assert_eq!(&inserted[id], record);
-        }
-        let count = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), count, "a record was pulled twice");
-        assert_eq!(
-            all,
-            inserted.keys().copied().collect::<Vec<_>>(),
-            "a record was lost"
-        );
+        writer.join().unwrap()
+    });
+    assert!(inserted.len() > 10_000, "{}", inserted.len());
+    for (id, record) in &pulled {
+        assert_eq!(&inserted[id], record);
     }
+    let mut ids: Vec<_> = pulled.iter().map(|(id, _)| *id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), pulled.len(), "a record was pulled twice");
+    let all: Vec<_> = inserted.keys().copied().collect();
+    assert!(ids == all, "a record was lost");
+}
+
+/// Writes batches, and deletes some of what was pulled; all that was inserted.
+fn write_until(
+    done: &AtomicBool,
+    up_to: &AtomicI64,
+    path: &Path,
+    is_late: bool,
+) -> BTreeMap<i64, (i64, String)> {
+    let writer = Connection::open(path).unwrap();
+    writer.busy_timeout(Duration::from_secs(60)).unwrap();
+    let mut random = fastrand::Rng::with_seed(8);
+    let mut inserted = BTreeMap::new();
+    let (mut clock, mut id) = (1_000_i64, 0_i64);
+    while !done.load(Ordering::Relaxed) {
+        let transaction = writer.unchecked_transaction().unwrap();
+        for _ in 0..random.u32(0..400) {
+            clock += random.i64(0..2);
+            id += 1;
+            // In the order of ids a record may come late.
+            let late = is_late && random.u8(..) < 30;
+            let time = if late { random.i64(0..clock) } else { clock };
+            let text = "x".repeat(random.usize(0..40));
+            transaction
+                .execute("INSERT INTO t VALUES (?, ?, ?)", (id, time, &text))
+                .unwrap();
+            inserted.insert(id, (time, text));
+        }
+        transaction.commit().unwrap();
+        let pulled = up_to.load(Ordering::Relaxed);
+        if pulled > 0 {
+            let id = random.i64(1..=pulled);
+            writer.execute("DELETE FROM t WHERE id = ?", [id]).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(random.u64(0..20)));
+    }
+    inserted
 }
 
 #[test]

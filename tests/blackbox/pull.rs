@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -106,7 +107,8 @@ fn each_run_pulls_what_is_new() {
         &["pulled 1 file,"],
     );
     assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
-    // Another order is another pull.
+    // Another order, or format, is another pull.
+    pull(folder.path(), &url, &["--format", "csv"]).failed(1, &["--format ndjson"]);
     let other = pull(folder.path(), &url, &["--order", "id"]);
     other.failed(
         1,
@@ -170,6 +172,9 @@ fn errors_have_exit_codes_for_cron() {
         &pull(folder.path(), &stream, &[]).fine(),
         &["nothing new", "the stream is empty"],
     );
+    // A column that there is not is told before there is a record.
+    let misspelt = ["pull", &stream, "--to", "m", "--filter", "n=1"];
+    run(folder.path(), &misspelt).failed(1, &["400", "no parameter \"n\""]);
     let insert = "INSERT INTO t VALUES (1, 1, 'a')";
     Connection::open(&path)
         .unwrap()
@@ -287,6 +292,83 @@ fn a_full_disk_leaves_no_half_file() {
     assert_eq!(files(folder.path()), []);
     pull(folder.path(), &url, &[]).fine();
     assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
+}
+
+/// What comes from something that is no stream of `flows`, or has passed through something that
+/// cannot be trusted.
+#[test]
+fn what_is_no_whole_reply_of_flows_is_refused() {
+    let position = "content-type: application/x-ndjson\r\nflows-position: 5:5\r\n";
+    for (reply, part) in [
+        (
+            "200 OK\r\ncontent-type: text/html\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+            "the reply is text/html",
+        ),
+        (
+            "200 OK\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+            "the reply is of no type",
+        ),
+        (
+            "301 Moved\r\nlocation: http://h/x\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            "301 Moved Permanently to http://h/x",
+        ),
+        (
+            format!("200 OK\r\n{position}connection: close\r\n\r\n{{}}"),
+            "Content-Length, or Transfer-Encoding",
+        ),
+        (
+            format!("200 OK\r\n{position}content-encoding: br\r\ncontent-length: 2\r\n\r\nab"),
+            "the reply is in br",
+        ),
+    ] {
+        let folder = folder();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/api/v1/stream/t", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let _ = client.read(&mut head);
+            client
+                .write_all(format!("HTTP/1.1 {reply}").as_bytes())
+                .unwrap();
+        });
+        pull(folder.path(), &url, &[]).failed(1, &[part]);
+        assert_eq!(files(folder.path()), [], "{part}");
+    }
+}
+
+#[test]
+fn a_whole_file_gets_its_name_and_others_are_let_alone() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute("INSERT INTO t VALUES (1, 1, 'a')", [])
+        .unwrap();
+    let server = Server::with(folder.path(), &path, T);
+    let url = url(&server, "/api/v1/stream/t");
+    pull(folder.path(), &url, &[]).fine();
+    let at = |name: &str| folder.path().join("pulled").join(name);
+    // Killed between the state and the name; a file of another's, and a half one.
+    fs::rename(at("t-start-1_1.ndjson"), at("t-start-1_1.ndjson.part")).unwrap();
+    fs::write(at("t-backup.tar.part"), "precious").unwrap();
+    fs::write(at("t-1_1-notes.txt"), "mine").unwrap();
+    fs::write(at("t-1_1-2_2.ndjson.part"), "{").unwrap();
+    connection
+        .execute("INSERT INTO t VALUES (2, 2, 'b')", [])
+        .unwrap();
+    assert_has(&pull(folder.path(), &url, &[]).fine(), &["pulled 1 file"]);
+    for name in ["t-backup.tar.part", "t-1_1-notes.txt"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    assert_eq!(all(folder.path()).lines().count(), 2);
+    // What has its name may go at once.
+    fs::remove_file(at("t-start-1_1.ndjson")).unwrap();
+    fs::remove_file(at("t-1_1-2_2.ndjson")).unwrap();
+    assert_has(
+        &pull(folder.path(), &url, &[]).fine(),
+        &["nothing new", "up to 2:2"],
+    );
 }
 
 /// Killed at random, hundreds of times, while a writer inserts, some of it late.

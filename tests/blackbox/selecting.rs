@@ -113,6 +113,81 @@ fn filters_compare_by_the_declared_type() {
 }
 
 #[test]
+fn what_is_not_of_the_type_meets_no_comparison() {
+    let folder = folder();
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n, r REAL, \"a text\" TEXT, b BLOB);
+        CREATE INDEX i ON t (time, id);
+        INSERT INTO t VALUES (1, 1, 'abc', 'abc', x'62', 'b'), (2, 2, 5.7, 1.0, 'b', x'62'),
+                             (3, 3, '5', 2.0, 'a' || char(0) || 'b', x'61'), (4, 4, 6, 3.0, 'a', NULL);";
+    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
+    for (query, ids) in [
+        ("n=0", ""),
+        ("n=5", "3"),
+        ("n=lt.7", "3 4"),
+        ("n=gt.5", "4"),
+        ("n=not.null", "1 2 3 4"),
+        ("r=gt.1", "3 4"),
+        ("r=ne.2", "2 4"),
+        ("a+text=b", "2"),
+        ("a+text=gt.a", "2 3"),
+        ("a+text=like.a", "4"),
+        ("a+text=like.a*", "3 4"),
+        ("a+text=like.a%00b", "3"),
+        ("a+text=like.a%00c", ""),
+        ("b=lt.Yg==", "3"),
+    ] {
+        let path = format!("{STREAM}.csv?csv.header=false&columns=id&{query}");
+        let found = server.document(&path).replace('\n', " ");
+        assert_eq!(found.trim_end(), ids, "{query}");
+    }
+    let many = ["n=1"; 400].join("&");
+    let list = format!("n=in.({})", ["1"; 10_001].join(","));
+    for query in [many, list] {
+        let parts = ["at most 300 filters", "10000 values"];
+        server
+            .get(&format!("{STREAM}?{query}"))
+            .problem(400, &parts);
+    }
+}
+
+#[test]
+fn texts_of_utf_16_compare_as_their_utf_8() {
+    let folder = folder();
+    let sql = "PRAGMA encoding = 'UTF-16le';
+        CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n, r REAL, \"a text\" TEXT, b BLOB);
+        CREATE INDEX i ON t (time, id);
+        INSERT INTO t (id, time, \"a text\")
+            VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'ā'), (4, 4, 'é'), (5, 5, 'z');";
+    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
+    for (query, ids) in [("gt.b", "3 4 5"), ("lte.z", "1 2 5"), ("like.%C4%81*", "3")] {
+        let path = format!("{STREAM}.csv?csv.header=false&columns=id&a+text={query}");
+        let found = server.document(&path).replace('\n', " ");
+        assert_eq!(found.trim_end(), ids, "{query}");
+    }
+}
+
+#[test]
+fn a_text_like_no_pattern_holds_no_one_else_up() {
+    let folder = folder();
+    let sql = "PRAGMA journal_mode = WAL;
+        CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n, r REAL, \"a text\" TEXT, b BLOB);
+        CREATE INDEX i ON t (time, id);
+        INSERT INTO t (id, time, \"a text\") VALUES (1, 1, replace(hex(zeroblob(500000)), '0', 'a'));";
+    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
+    // Known to a connection, the query is one that may be answered at once.
+    for _ in 0..8 {
+        server.document(&format!("{STREAM}?a+text=like.*x"));
+    }
+    let pattern = format!("*{}b", "a".repeat(30_000));
+    let _waiting: Vec<_> = (0..2)
+        .map(|_| server.ask(&format!("{STREAM}?a+text=like.{pattern}")))
+        .collect();
+    let start = std::time::Instant::now();
+    server.get(&format!("{STREAM}?limit=0"));
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
+}
+
+#[test]
 fn columns_come_in_the_order_asked_for_in_every_format() {
     let folder = folder();
     let server = Server::with(folder.path(), &database(folder.path(), TABLE), &stream(""));
