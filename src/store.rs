@@ -69,7 +69,7 @@ pub trait Connection: Send {
     /// filters or not; `None` when the range has fewer. The range's limit does not count.
     ///
     /// # Errors
-    /// [`StoreError::Stopped`] when `cancel` was set, or when no index finds it and it takes too long;
+    /// [`StoreError::Stopped`] when `cancel` was set, or when that takes a view too long;
     /// otherwise what the database said.
     fn nth(
         &mut self,
@@ -83,7 +83,7 @@ pub trait Connection: Send {
     /// range is empty. The range's limit does not count.
     ///
     /// # Errors
-    /// [`StoreError::Stopped`] when `cancel` was set, or when no index finds it and it takes too long;
+    /// [`StoreError::Stopped`] when `cancel` was set, or when that takes a view too long;
     /// otherwise what the database said.
     fn last(
         &mut self,
