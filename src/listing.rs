@@ -27,18 +27,26 @@ pub fn formats(registry: &Registry, name: Option<&str>, json: bool) -> Result<St
             table(registry)
         });
     };
-    let format = registry.get(name).ok_or_else(|| {
+    let format = named(registry, name)?;
+    Ok(if json {
+        format!("{:#}\n", described(format))
+    } else {
+        page(format)
+    })
+}
+
+/// The format of that name.
+///
+/// # Errors
+/// When there is none.
+pub fn named(registry: &Registry, name: &str) -> Result<&'static Format, NoFormat> {
+    registry.get(name).ok_or_else(|| {
         let names: Vec<_> = registry.iter().map(|format| format.name).collect();
         NoFormat {
             suggestion: nearest(name, &names).map(str::to_owned),
             name: name.to_owned(),
             names,
         }
-    })?;
-    Ok(if json {
-        format!("{:#}\n", described(format))
-    } else {
-        page(format)
     })
 }
 

@@ -20,7 +20,7 @@ use flows::pull::{Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
 use flows::store::sqlite::check::{Finding, check};
-use flows_formats::{Format, Registry};
+use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -244,7 +244,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         } => pull(Pull {
             url,
             folder: to,
-            format: format_named(&format).context(Usage)?,
+            format: listing::named(&Registry::load()?, &format).context(Usage)?,
             max_rows,
             order,
             columns,
@@ -481,18 +481,6 @@ fn import_interruptibly(
         }
         imported => imported,
     }
-}
-
-/// The format of that name.
-fn format_named(name: &str) -> anyhow::Result<&'static Format> {
-    let registry = Registry::load()?;
-    registry.get(name).ok_or_else(|| {
-        let names: Vec<_> = registry.iter().map(|format| format.name).collect();
-        anyhow!(
-            "there is no format {name:?}; there are: {}",
-            names.join(", ")
-        )
-    })
 }
 
 /// Pulls, and says what came of it in one line.

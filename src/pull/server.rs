@@ -163,8 +163,7 @@ impl<'p> Server<'p> {
             let reason = format!("{status} to {to}; pull from the URL where the stream is");
             return Err(refused(url, reason));
         }
-        let after = reply.headers().get("retry-after");
-        let after = after.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        let after = header("retry-after").and_then(|seconds| seconds.parse().ok());
         let text = reply.body_mut().read_to_string().unwrap_or_default();
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let reason = format!(

@@ -35,6 +35,12 @@ const TABLE: &str = "PRAGMA journal_mode = WAL;
         (5, 5, '9223372036854775807', 9e999, 'gt.5', x'41', 'h'), (6, 6, '-1', 2.0, NULL, x'42', 'h'),
         (7, 7, '0', 3.0, 'C[1]*', x'43', 'h'), (8, 8, '1', 4.0, ''' OR 1=1 --', x'44', 'h');";
 
+/// The ids of the records that a query keeps.
+fn found(server: &Server, query: &str) -> String {
+    let path = format!("{STREAM}.csv?csv.header=false&columns=id&{query}");
+    server.document(&path).trim_end().replace('\n', " ")
+}
+
 #[test]
 fn filters_compare_by_the_declared_type() {
     let folder = folder();
@@ -83,12 +89,7 @@ fn filters_compare_by_the_declared_type() {
         // The first request of a connection takes another way than those after it.
         for _ in 0..2 {
             let query = query.replace(' ', "%20");
-            let path = format!("{STREAM}.csv?csv.header=false&columns=id&{query}");
-            assert_eq!(
-                server.document(&path).replace('\n', " ").trim_end(),
-                ids,
-                "{query}"
-            );
+            assert_eq!(found(&server, &query), ids, "{query}");
         }
     }
     for (query, parts) in [
@@ -136,9 +137,7 @@ fn what_is_not_of_the_type_meets_no_comparison() {
         ("a+text=like.a%00c", ""),
         ("b=lt.Yg==", "3"),
     ] {
-        let path = format!("{STREAM}.csv?csv.header=false&columns=id&{query}");
-        let found = server.document(&path).replace('\n', " ");
-        assert_eq!(found.trim_end(), ids, "{query}");
+        assert_eq!(found(&server, query), ids, "{query}");
     }
     let many = ["n=1"; 400].join("&");
     let list = format!("n=in.({})", ["1"; 10_001].join(","));
@@ -160,9 +159,7 @@ fn texts_of_utf_16_compare_as_their_utf_8() {
             VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'ā'), (4, 4, 'é'), (5, 5, 'z');";
     let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
     for (query, ids) in [("gt.b", "3 4 5"), ("lte.z", "1 2 5"), ("like.%C4%81*", "3")] {
-        let path = format!("{STREAM}.csv?csv.header=false&columns=id&a+text={query}");
-        let found = server.document(&path).replace('\n', " ");
-        assert_eq!(found.trim_end(), ids, "{query}");
+        assert_eq!(found(&server, &format!("a+text={query}")), ids, "{query}");
     }
 }
 
