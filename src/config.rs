@@ -14,6 +14,7 @@ use std::time::Duration;
 use flows_formats::{Column, Format, Registry, Schema, Type};
 use serde::Deserialize;
 
+use crate::definition::Stream;
 use crate::selection::PARAMETERS;
 use layers::Layers;
 
@@ -79,25 +80,6 @@ pub struct Compression {
     pub gzip_level: u32,
 }
 
-/// One stream: a table, and what of it is served.
-#[derive(Clone, Debug)]
-pub struct Stream {
-    /// The name in the URL.
-    pub name: String,
-    /// The table or view.
-    pub table: String,
-    /// The column that holds a record's time.
-    pub time: String,
-    /// The column that holds a record's id.
-    pub id: String,
-    /// Whether clients may filter by the columns that are served.
-    pub filters: bool,
-    /// The name of the format when the client asks for none.
-    pub default_format: String,
-    /// The columns to send, in order.
-    pub schema: Schema,
-}
-
 /// What is wrong with the configuration: the key, where it stands, and what is allowed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -146,22 +128,22 @@ pub enum ConfigError {
 
 /// The configuration as it is written; [`Config`] is what it means.
 #[derive(Deserialize)]
-struct Written {
-    server: WrittenServer,
-    database: WrittenDatabase,
-    compression: WrittenCompression,
-    streams: Vec<WrittenStream>,
+struct Raw {
+    server: RawServer,
+    database: RawDatabase,
+    compression: RawCompression,
+    streams: Vec<RawStream>,
 }
 
 #[derive(Deserialize)]
-struct WrittenServer {
+struct RawServer {
     listen: String,
     head_seconds: i64,
     shutdown_seconds: i64,
 }
 
 #[derive(Deserialize)]
-struct WrittenDatabase {
+struct RawDatabase {
     path: String,
     pool_size: i64,
     wait_ms: i64,
@@ -171,13 +153,13 @@ struct WrittenDatabase {
 }
 
 #[derive(Deserialize)]
-struct WrittenCompression {
+struct RawCompression {
     zstd_level: i64,
     gzip_level: i64,
 }
 
 #[derive(Deserialize)]
-struct WrittenStream {
+struct RawStream {
     name: String,
     table: String,
     time: String,
@@ -186,11 +168,11 @@ struct WrittenStream {
     filters: Option<bool>,
     #[serde(default)]
     default_format: Option<String>,
-    columns: Vec<WrittenColumn>,
+    columns: Vec<RawColumn>,
 }
 
 #[derive(Deserialize)]
-struct WrittenColumn {
+struct RawColumn {
     name: String,
     #[serde(rename = "type")]
     kind: String,
@@ -205,7 +187,7 @@ impl Config {
     /// The first key that is unknown, of the wrong type or impossible.
     pub fn load(file: Option<&Path>, formats: &Registry) -> Result<Config, ConfigError> {
         let layers = Layers::read(file)?;
-        let written: Written = layers.merged()?;
+        let written: Raw = layers.merged()?;
         let check = Check {
             layers: &layers,
             formats,
@@ -335,7 +317,7 @@ impl Check<'_> {
             .map_err(|_| self.value(key, format!("{value:?}"), ADDRESS))
     }
 
-    fn streams(&self, written: Vec<WrittenStream>) -> Result<Vec<Arc<Stream>>, ConfigError> {
+    fn streams(&self, written: Vec<RawStream>) -> Result<Vec<Arc<Stream>>, ConfigError> {
         if written.is_empty() {
             return Err(self.value("streams", "empty", "at least one section [[streams]]"));
         }
@@ -352,8 +334,8 @@ impl Check<'_> {
         Ok(streams)
     }
 
-    fn stream(&self, key: &str, written: WrittenStream) -> Result<Stream, ConfigError> {
-        let WrittenStream {
+    fn stream(&self, key: &str, written: RawStream) -> Result<Stream, ConfigError> {
+        let RawStream {
             name,
             table,
             time,
@@ -422,10 +404,10 @@ impl Check<'_> {
     fn column(
         &self,
         key: &str,
-        written: WrittenColumn,
+        written: RawColumn,
         before: &[Column],
     ) -> Result<Column, ConfigError> {
-        let WrittenColumn {
+        let RawColumn {
             name,
             kind,
             nullable,

@@ -36,10 +36,11 @@ use warp::reply::Response;
 
 use problem::{Problem, shortened};
 
-use crate::config::{Config, Stream};
+use crate::config::Config;
+use crate::definition::Stream;
 use crate::selection::View;
 use crate::store::Store;
-use crate::stream::Coding;
+use crate::stream::ContentCoding;
 use crate::stream::connections::Connections;
 
 /// What every request needs: the streams, the formats and the connections.
@@ -50,7 +51,7 @@ pub struct App {
     connections: Connections,
     wait: Duration,
     /// The codings of replies, best first.
-    codings: [Coding; 3],
+    codings: [ContentCoding; 3],
 }
 
 impl App {
@@ -62,7 +63,7 @@ impl App {
             formats,
             connections: Connections::new(store),
             wait: config.database.wait,
-            codings: Coding::all(&config.compression),
+            codings: ContentCoding::all(&config.compression),
         }
     }
 }

@@ -13,11 +13,10 @@
 //! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
 //! | [`stream`] | the pump: records → encoder → bounded chunks, in slices at once where cores are idle |
 //! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |
+//! | [`definition`] | what a stream is: a table, and what of it is served |
 //! | [`selection`] | which records a client asks for: windows, positions, ranges |
 //! | [`config`] | file + environment + flags → one typed configuration |
-//! | [`import`] | loads LANL's lines into a table |
-//! | [`generate`] | makes lines of the same shape |
-//! | [`flow`] | LANL's nine columns, as one line |
+//! | [`lanl`] | LANL's data set: its lines, made and loaded into a table |
 //! | [`listing`] | the registry of formats, in print |
 //! | [`pull`] | `flows pull`: what is new of a stream, into files |
 //! | [`suggest`] | "did you mean …?" |
@@ -38,10 +37,9 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
-pub mod flow;
-pub mod generate;
+pub mod definition;
 pub mod http;
-pub mod import;
+pub mod lanl;
 pub mod listing;
 pub mod pull;
 pub mod selection;

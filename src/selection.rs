@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flows_formats::{Column, Schema, Type};
 
-use crate::config::Stream;
+use crate::definition::Stream;
 
 /// The names of the request's parameters. No stream and no column may be called so.
 pub const PARAMETERS: [&str; 9] = [
@@ -45,8 +45,8 @@ impl Order {
     ///
     /// ```
     /// use flows::selection::{Order, Position};
-    /// assert_eq!(Order::Time.position("7:42"), Some(Position { time: 7, id: 42 }));
-    /// assert_eq!(Order::Id.position("42"), Some(Position { time: 42, id: i64::MAX }));
+    /// assert_eq!(Order::Time.position("7:42"), Some(Position { key: 7, id: 42 }));
+    /// assert_eq!(Order::Id.position("42"), Some(Position { key: 42, id: i64::MAX }));
     /// assert_eq!(Order::Time.position("42"), None);
     /// ```
     pub fn position(self, text: &str) -> Option<Position> {
@@ -55,13 +55,13 @@ impl Order {
             Order::Time => {
                 let (time, id) = text.split_once(':')?;
                 Some(Position {
-                    time: integer(time)?,
+                    key: integer(time)?,
                     id: integer(id)?,
                 })
             }
             // What orders comes first, and there is nothing behind it.
             Order::Id => Some(Position {
-                time: integer(text)?,
+                key: integer(text)?,
                 id: i64::MAX,
             }),
         }
@@ -70,8 +70,8 @@ impl Order {
     /// What [`Order::position`] reads.
     pub fn written(self, position: Position) -> String {
         match self {
-            Order::Time => format!("{}:{}", position.time, position.id),
-            Order::Id => position.time.to_string(),
+            Order::Time => format!("{}:{}", position.key, position.id),
+            Order::Id => position.key.to_string(),
         }
     }
 }
@@ -80,15 +80,15 @@ impl Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The record's time; in the order of ids, its id.
-    pub time: i64,
+    pub key: i64,
     /// The record's id.
     pub id: i64,
 }
 
 impl Position {
     /// The position behind every record of a second, or of an id.
-    pub fn end_of(time: i64) -> Position {
-        Position { time, id: i64::MAX }
+    pub fn end_of(key: i64) -> Position {
+        Position { key, id: i64::MAX }
     }
 }
 
@@ -166,7 +166,7 @@ pub struct View {
     /// All of them must hold.
     pub filters: Vec<Filter>,
     /// Tells views from one another that need different queries, whatever is compared to.
-    key: String,
+    shape: String,
 }
 
 impl View {
@@ -183,14 +183,14 @@ impl View {
         order: Order,
         filters: Vec<Filter>,
     ) -> View {
-        let mut key = Key(format!("{} {}", stream.name, order.name()));
+        let mut shape = Shape(format!("{} {}", stream.name, order.name()));
         if columns != stream.schema.columns {
-            columns.iter().for_each(|column| key.add(&column.name));
+            columns.iter().for_each(|column| shape.add(&column.name));
         }
         for filter in &filters {
-            key.add(&filter.column);
+            shape.add(&filter.column);
             let (operator, operands) = (filter.operator, filter.operands.len());
-            key.0.push_str(&format!("{operator:?} {operands}"));
+            shape.0.push_str(&format!("{operator:?} {operands}"));
         }
         let schema = Schema {
             name: stream.schema.name.clone(),
@@ -201,17 +201,17 @@ impl View {
             schema,
             order,
             filters,
-            key: key.0,
+            shape: shape.0,
         }
     }
 
     /// Equal for views of one stream that differ in nothing but what they compare to.
-    pub fn key(&self) -> &str {
-        &self.key
+    pub fn shape(&self) -> &str {
+        &self.shape
     }
 
     /// The column that records are ordered by.
-    pub fn time(&self) -> &str {
+    pub fn key(&self) -> &str {
         match self.order {
             Order::Time => &self.stream.time,
             Order::Id => &self.stream.id,
@@ -224,10 +224,10 @@ impl View {
     }
 }
 
-/// A key whose parts cannot run into one another.
-struct Key(String);
+/// A shape whose parts cannot run into one another.
+struct Shape(String);
 
-impl Key {
+impl Shape {
     fn add(&mut self, part: &str) {
         self.0.push_str(&format!(" {}:{part} ", part.len()));
     }

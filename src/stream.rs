@@ -8,7 +8,7 @@
 //! | `stream/connections.rs` | who gets a connection: requests in turn, helpers while cores are idle |
 //! | `stream/buffers.rs` | chunks' memory, used again |
 //! | `stream/document.rs` | records in, chunks out |
-//! | `stream/ends.rs` | where a reply will end |
+//! | `stream/reply_end.rs` | where a reply will end |
 //! | `stream/coding.rs` | chunks compressed by zstd or gzip |
 //! | `stream/slices.rs` | one document in several slices at once |
 //! | `stream/small.rs` | a small document, on the spot |
@@ -17,7 +17,7 @@ mod buffers;
 mod coding;
 pub mod connections;
 mod document;
-mod ends;
+mod reply_end;
 mod slices;
 mod small;
 
@@ -33,11 +33,11 @@ use tokio::sync::mpsc;
 use crate::selection::{Range, View};
 use crate::store::{Cancel, Stop, StoreError};
 use buffers::Buffers;
-pub use coding::Coding;
+pub use coding::ContentCoding;
 use coding::Trailer;
 use connections::Lease;
 use document::{Document, FindHelpers};
-pub use ends::End;
+pub use reply_end::ReplyEnd;
 use slices::{FILTERED_RECORDS, Slices, queue};
 pub use small::at_once;
 
@@ -64,14 +64,14 @@ pub struct Chunk {
     /// How many texts in them were not UTF-8.
     pub replaced: u64,
     /// What ends behind this chunk.
-    pub ends: Ends,
+    pub boundary: Boundary,
     /// What the head of the reply says. Only the first chunk has it.
-    pub end: Option<End>,
+    pub end: Option<ReplyEnd>,
 }
 
 /// What ends behind a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
+pub enum Boundary {
     /// Nothing.
     Nothing,
     /// A slice of the document: the next one follows.
@@ -109,7 +109,7 @@ pub enum StreamError {
 }
 
 impl StreamError {
-    fn coding(coding: Coding, error: &std::io::Error) -> StreamError {
+    fn coding(coding: ContentCoding, error: &std::io::Error) -> StreamError {
         StreamError::Coding {
             coding: coding.name(),
             reason: error.to_string(),
@@ -137,7 +137,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// The next chunk. Call it until [`Ends::Document`], or an error.
+    /// The next chunk. Call it until [`Boundary::Document`], or an error.
     ///
     /// # Errors
     /// Why there is no next chunk.
@@ -157,7 +157,7 @@ impl Chunks {
         };
         if let Some(Ok(chunk)) = &mut chunk {
             self.trailer.follow(chunk);
-            if chunk.ends == Ends::Slice {
+            if chunk.boundary == Boundary::Slice {
                 self.slice = None;
             }
         }
@@ -178,7 +178,7 @@ pub fn start(
     view: Arc<View>,
     encoder: Box<dyn RecordEncoder>,
     range: Range,
-    coding: Coding,
+    coding: ContentCoding,
     count: bool,
 ) -> Chunks {
     let (slices, receiver) = mpsc::channel(WAITING_SLICES);
@@ -208,7 +208,7 @@ pub fn start(
         drop(lease);
         // When sending fails, nobody is there to hear of it.
         match written {
-            Ok(mut document) => drop(document.send(Ends::Document)),
+            Ok(mut document) => drop(document.send(Boundary::Document)),
             Err(error) => drop(pump.sender.blocking_send(Err(error))),
         }
     });
@@ -219,7 +219,7 @@ pub fn start(
 struct Pump {
     view: Arc<View>,
     range: Range,
-    coding: Coding,
+    coding: ContentCoding,
     /// Whether records are counted before they are sent.
     count: bool,
     cancel: Cancel,
@@ -288,7 +288,7 @@ impl Pump {
             cancel,
             ..
         } = self;
-        let mut end = ends::before(lease, view, range, cancel)?;
+        let mut end = reply_end::before(lease, view, range, cancel)?;
         if self.count {
             end.count = Some(lease.count(view, range, cancel)?);
         }
@@ -302,14 +302,14 @@ impl Pump {
         {
             // All of it is in the first chunk.
             let count = head.count;
-            let end = ends::behind(
+            let end = reply_end::behind(
                 lease,
                 view,
                 range,
                 (document.records, document.last),
                 cancel,
             )?;
-            *head = End { count, ..end };
+            *head = ReplyEnd { count, ..end };
         }
         Ok(document)
     }
@@ -361,7 +361,7 @@ impl Pump {
             failed: AtomicBool::new(false),
         };
         document
-            .send(Ends::Slice)
+            .send(Boundary::Slice)
             .map_err(|Stop| StoreError::Stopped)?;
         std::thread::scope(|scope| {
             for mut helper in helpers {

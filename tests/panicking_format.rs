@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flows::config::Config;
-use flows::generate::Lines;
 use flows::http::{App, server};
-use flows::import::{Interrupt, Source, import};
+use flows::lanl::generate::Lines;
+use flows::lanl::import::{Interrupt, Source, import};
 use flows::store::sqlite::Sqlite;
 use flows_formats::{Error, Format, Record, RecordEncoder, Registry, Value};
 use indicatif::ProgressBar;

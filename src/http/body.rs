@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use warp::Stream;
 
-use super::parameters::Asked;
+use super::parameters::StreamRequest;
 use super::request::Shared;
 use crate::selection::{Order, Position};
-use crate::stream::{Chunk, Chunks, Ends, StreamError};
+use crate::stream::{Boundary, Chunk, Chunks, StreamError};
 
 /// A body that yields a document's chunks. When it is dropped it logs how the request ended.
 pub(super) struct Body {
@@ -84,7 +84,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(asked: &Asked) -> Log {
+    pub(super) fn new(asked: &StreamRequest) -> Log {
         Log {
             request: Shared::clone(&asked.request),
             stream: asked.view.stream.name.clone(),
@@ -104,7 +104,7 @@ impl Log {
         self.records += chunk.records;
         self.replaced += chunk.replaced;
         self.bytes += chunk.bytes.len() as u64;
-        self.whole = chunk.ends == Ends::Document;
+        self.whole = chunk.boundary == Boundary::Document;
     }
 
     /// Says how the request ended, unless that was said already.
@@ -114,12 +114,12 @@ impl Log {
 }
 
 /// What is read, in words: `(AFTER..UNTIL] limit N by id, 2 filters`.
-fn window(asked: &Asked) -> String {
-    let Asked { view, range, .. } = asked;
+fn window(asked: &StreamRequest) -> String {
+    let StreamRequest { view, range, .. } = asked;
     // Behind all records of a second, the second says it.
     let bound = |bound: Option<Position>| match bound {
         None => String::new(),
-        Some(Position { time, id: i64::MAX }) => time.to_string(),
+        Some(Position { key, id: i64::MAX }) => key.to_string(),
         Some(position) => view.order.written(position),
     };
     let mut window = format!("({}..{}]", bound(range.after), bound(range.until));

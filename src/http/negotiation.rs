@@ -3,7 +3,7 @@
 use flows_formats::Format;
 use warp::http::HeaderValue;
 
-use crate::stream::Coding;
+use crate::stream::ContentCoding;
 
 /// `Vary`: what a reply depends on besides its URL.
 pub(super) const VARIES: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
@@ -121,11 +121,11 @@ pub(super) fn format(
 pub(super) fn coding(
     accept_encoding: Option<&str>,
     compressed: bool,
-    codings: &[Coding],
-) -> Option<Coding> {
+    codings: &[ContentCoding],
+) -> Option<ContentCoding> {
     let items = weighted(accept_encoding.unwrap_or(""));
     let named = |name: &str| items.iter().find(|item| item.name == name);
-    let liked = |coding: &Coding| {
+    let liked = |coding: &ContentCoding| {
         let alias = if coding.name() == "gzip" {
             "x-gzip"
         } else {
@@ -135,11 +135,11 @@ pub(super) fn coding(
             return (item.weight, true);
         }
         // What is not excluded is acceptable as it is, though liked less than anything named.
-        let otherwise = u16::from(*coding == Coding::Identity);
+        let otherwise = u16::from(*coding == ContentCoding::Identity);
         (named("*").map_or(otherwise, |all| all.weight), false)
     };
-    if compressed && liked(&Coding::Identity).0 > 0 {
-        return Some(Coding::Identity);
+    if compressed && liked(&ContentCoding::Identity).0 > 0 {
+        return Some(ContentCoding::Identity);
     }
     codings
         .iter()
@@ -159,7 +159,7 @@ mod tests {
     use flows_formats::Registry;
 
     use super::{coding, format, weighted};
-    use crate::stream::Coding;
+    use crate::stream::ContentCoding;
 
     fn chosen(accept: &str) -> Option<(&'static str, &'static str)> {
         let registry = Registry::load().unwrap();
@@ -217,8 +217,12 @@ mod tests {
 
     #[test]
     fn accept_encoding() {
-        let all = [Coding::Zstd(1), Coding::Gzip(1), Coding::Identity];
-        let chosen = |list, compressed| coding(list, compressed, &all).map(Coding::name);
+        let all = [
+            ContentCoding::Zstd(1),
+            ContentCoding::Gzip(1),
+            ContentCoding::Identity,
+        ];
+        let chosen = |list, compressed| coding(list, compressed, &all).map(ContentCoding::name);
         for (list, expected) in [
             (None, Some("identity")),
             (Some(""), Some("identity")),

@@ -15,10 +15,10 @@ use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
 use crate::selection::{Filter, Operand, Operator, Order, PARAMETERS, Position, Range, View};
-use crate::stream::Coding;
+use crate::stream::ContentCoding;
 
 /// What the client asks for.
-pub(super) struct Asked {
+pub(super) struct StreamRequest {
     pub(super) request: Shared,
     pub(super) view: Arc<View>,
     pub(super) range: Range,
@@ -27,7 +27,7 @@ pub(super) struct Asked {
     pub(super) format: &'static Format,
     pub(super) media_type: &'static str,
     pub(super) options: Options,
-    pub(super) coding: Coding,
+    pub(super) coding: ContentCoding,
 }
 
 /// Reads the query string of a request for `target`; 400 when anything in it is not understood, 406
@@ -36,7 +36,7 @@ pub(super) async fn asked(
     target: Target,
     query: String,
     request: Shared,
-) -> Result<Asked, Rejection> {
+) -> Result<StreamRequest, Rejection> {
     read(target, &query, request).map_err(Problem::rejection)
 }
 
@@ -49,7 +49,7 @@ const MOST_VALUES: usize = 10_000;
 /// Parameters that are no common ones: filters, and options of the format.
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
-fn read(target: Target, query: &str, request: Shared) -> Result<Asked, Problem> {
+fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, Problem> {
     let mut values: [Option<Cow<'_, str>>; PARAMETERS.len()] = Default::default();
     let mut others: Others<'_> = Vec::new();
     let mut filters = Vec::new();
@@ -164,7 +164,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<Asked, Problem> 
     };
     let options = self::options(&target, format, others)?;
     let coding = coding(&target, format, &request)?;
-    Ok(Asked {
+    Ok(StreamRequest {
         request,
         view,
         range,
@@ -351,12 +351,12 @@ fn accepted(target: &Target, request: &Shared) -> Result<(&'static Format, &'sta
 }
 
 /// The coding that `Accept-Encoding` likes best.
-fn coding(target: &Target, format: &Format, request: &Shared) -> Result<Coding, Problem> {
+fn coding(target: &Target, format: &Format, request: &Shared) -> Result<ContentCoding, Problem> {
     let (accept, codings) = (request.accept_encoding.as_deref(), &target.app.codings);
     negotiation::coding(accept, format.compressed, codings).ok_or_else(|| {
         let accept = shortened(accept.unwrap_or_default());
         let detail = format!("no content coding is acceptable by Accept-Encoding: {accept}");
-        Problem::not_acceptable(detail).listing(codings.map(Coding::name))
+        Problem::not_acceptable(detail).listing(codings.map(ContentCoding::name))
     })
 }
 

@@ -7,18 +7,18 @@ use warp::reply::Response;
 
 use super::body::{Body, Log};
 use super::negotiation::VARIES;
-use super::parameters::Asked;
+use super::parameters::StreamRequest;
 use super::problem::Problem;
 use crate::store::StoreError;
 use crate::stream::connections::Lease;
-use crate::stream::{self, Coding, End, Ends, StreamError};
+use crate::stream::{self, Boundary, ContentCoding, ReplyEnd, StreamError};
 
 /// Marks a reply whose log line is written when its body ends.
 #[derive(Clone, Copy)]
 pub(super) struct LogsItself;
 
 /// Streams what was asked for.
-pub(super) async fn stream(asked: Asked, lease: Lease) -> Response {
+pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
     let request = &asked.request;
     let mut log = Log::new(&asked);
     let end;
@@ -60,7 +60,7 @@ enum Begun {
     Streaming(stream::Chunk, stream::Chunks),
 }
 
-async fn begin(asked: &Asked, mut lease: Lease, log: &mut Log) -> Result<Begun, Problem> {
+async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result<Begun, Problem> {
     let encoder = (asked.format.encoder)(&asked.view.schema, &asked.options)
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let (range, coding) = (asked.range, asked.coding);
@@ -79,7 +79,7 @@ async fn begin(asked: &Asked, mut lease: Lease, log: &mut Log) -> Result<Begun, 
         asked.count,
     );
     let first = chunks.next().await.map_err(|error| problem(&error))?;
-    if first.ends == Ends::Document {
+    if first.boundary == Boundary::Document {
         log.sent(&first);
         return Ok(Begun::Whole(first));
     }
@@ -103,7 +103,7 @@ fn problem(error: &StreamError) -> Problem {
     }
 }
 
-fn describe(headers: &mut HeaderMap, asked: &Asked, end: End) {
+fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
     let media_type = asked.media_type;
     let text = media_type.starts_with("text/") || media_type.ends_with("/xml");
     let content_type = format!("{media_type}{}", if text { "; charset=utf-8" } else { "" });
@@ -111,7 +111,7 @@ fn describe(headers: &mut HeaderMap, asked: &Asked, end: End) {
     let disposition = format!("inline; filename=\"{stream}.{extension}\"");
     set(headers, CONTENT_TYPE, &content_type);
     set(headers, CONTENT_DISPOSITION, &disposition);
-    if asked.coding != Coding::Identity {
+    if asked.coding != ContentCoding::Identity {
         let coding = HeaderValue::from_static(asked.coding.name());
         headers.insert(CONTENT_ENCODING, coding);
     }

@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `sqlite/lent.rs` | a connection on loan: its snapshot, its positions, its scans |
+//! | `sqlite/connection.rs` | a connection on loan: its snapshot, its positions, its scans |
 //! | `sqlite/pages.rs` | the records of a clustered table straight from its pages; filters on them |
 //! | `sqlite/scan.rs` | what SQLite calls back while a scan runs |
 //! | `sqlite/functions.rs` | SQL functions that filters use |
@@ -12,8 +12,8 @@
 //! | `sqlite/check.rs` | what is wrong with a database, and how to mend it |
 
 pub mod check;
+mod connection;
 mod functions;
-mod lent;
 mod pages;
 mod query;
 mod scan;
@@ -28,8 +28,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{ErrorCode, OpenFlags};
 
 use super::{Connection, Store, StoreError, cores};
-use crate::config::{Database, Stream};
-use lent::Lent;
+use crate::config::Database;
+use crate::definition::Stream;
+use connection::SqliteConnection;
 pub(crate) use query::quoted;
 pub(crate) use table::Table;
 
@@ -67,7 +68,7 @@ impl Sqlite {
 }
 
 fn lend(connection: Pooled) -> Box<dyn Connection> {
-    Box::new(Lent::new(connection))
+    Box::new(SqliteConnection::new(connection))
 }
 
 impl Store for Sqlite {

@@ -15,7 +15,7 @@ const ROOM: usize = CHUNK_BYTES + CHUNK_BYTES / 16;
 pub(super) struct Buffers(Arc<Mutex<Vec<Vec<u8>>>>);
 
 /// A buffer on its way to the client; it comes back when it is sent.
-struct Lent {
+struct PooledBuffer {
     buffer: Vec<u8>,
     home: Buffers,
 }
@@ -42,7 +42,7 @@ impl Buffers {
     /// back.
     pub(super) fn send(&self, buffer: Vec<u8>) -> Bytes {
         if (CHUNK_BYTES..=2 * CHUNK_BYTES).contains(&buffer.capacity()) {
-            Bytes::from_owner(Lent {
+            Bytes::from_owner(PooledBuffer {
                 buffer,
                 home: self.clone(),
             })
@@ -52,13 +52,13 @@ impl Buffers {
     }
 }
 
-impl AsRef<[u8]> for Lent {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.buffer
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         self.home.give_back(std::mem::take(&mut self.buffer));
     }

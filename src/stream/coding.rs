@@ -11,12 +11,12 @@ use flate2::{Compress, Compression, Crc, FlushCompress};
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, get_error_name};
 
-use super::{Chunk, Ends};
+use super::{Boundary, Chunk};
 use crate::config;
 
 /// How a document's bytes are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
+pub enum ContentCoding {
     /// zstd of that level, -7 to 19.
     Zstd(i32),
     /// gzip of that level, 1 to 9.
@@ -25,22 +25,22 @@ pub enum Coding {
     Identity,
 }
 
-impl Coding {
+impl ContentCoding {
     /// Every coding, with the configured levels; what clients are best served with comes first.
-    pub fn all(levels: &config::Compression) -> [Coding; 3] {
+    pub fn all(levels: &config::Compression) -> [ContentCoding; 3] {
         [
-            Coding::Zstd(levels.zstd_level),
-            Coding::Gzip(levels.gzip_level),
-            Coding::Identity,
+            ContentCoding::Zstd(levels.zstd_level),
+            ContentCoding::Gzip(levels.gzip_level),
+            ContentCoding::Identity,
         ]
     }
 
     /// Its name in HTTP's headers.
     pub fn name(self) -> &'static str {
         match self {
-            Coding::Zstd(_) => "zstd",
-            Coding::Gzip(_) => "gzip",
-            Coding::Identity => "identity",
+            ContentCoding::Zstd(_) => "zstd",
+            ContentCoding::Gzip(_) => "gzip",
+            ContentCoding::Identity => "identity",
         }
     }
 }
@@ -57,38 +57,38 @@ const LAST_BLOCK: [u8; 2] = [3, 0];
 const SKIPPED: ([u8; 4], [u8; 4]) = ([0x50, 0x2A, 0x4D, 0x18], [0; 4]);
 
 /// Codes the chunks of one slice.
-pub(super) struct Coder {
-    compressor: Compressor,
+pub(super) struct Compressor {
+    codec: Codec,
     /// Whether there are slices before this one.
     behind: bool,
     begun: bool,
 }
 
-enum Compressor {
+enum Codec {
     Zstd(CCtx<'static>),
     Gzip(Box<Compress>),
     None,
 }
 
-impl Coder {
-    /// A coder of the first slice of a document, or of one `behind` others.
-    pub(super) fn new(coding: Coding, behind: bool) -> io::Result<Coder> {
-        let compressor = match coding {
-            Coding::Zstd(level) => {
+impl Compressor {
+    /// A compressor of the first slice of a document, or of one `behind` others.
+    pub(super) fn new(coding: ContentCoding, behind: bool) -> io::Result<Compressor> {
+        let codec = match coding {
+            ContentCoding::Zstd(level) => {
                 let mut context = CCtx::try_create()
                     .ok_or_else(|| io::Error::from(io::ErrorKind::OutOfMemory))?;
                 let level = CParameter::CompressionLevel(level);
                 context.set_parameter(level).map_err(zstd_error)?;
-                Compressor::Zstd(context)
+                Codec::Zstd(context)
             }
-            Coding::Gzip(level) => {
+            ContentCoding::Gzip(level) => {
                 let compress = Compress::new(Compression::new(level), false);
-                Compressor::Gzip(Box::new(compress))
+                Codec::Gzip(Box::new(compress))
             }
-            Coding::Identity => Compressor::None,
+            ContentCoding::Identity => Codec::None,
         };
-        Ok(Coder {
-            compressor,
+        Ok(Compressor {
+            codec,
             behind,
             begun: false,
         })
@@ -96,27 +96,32 @@ impl Coder {
 
     /// Appends the coded bytes to `out`, so that they can be decoded without what follows, and tells
     /// their checksum where the coding needs it.
-    pub(super) fn code(&mut self, bytes: &[u8], ends: Ends, out: &mut Vec<u8>) -> io::Result<Crc> {
+    pub(super) fn code(
+        &mut self,
+        bytes: &[u8],
+        boundary: Boundary,
+        out: &mut Vec<u8>,
+    ) -> io::Result<Crc> {
         let begins = !std::mem::replace(&mut self.begun, true);
         let mut crc = Crc::new();
-        match &mut self.compressor {
-            Compressor::Zstd(context) => {
+        match &mut self.codec {
+            Codec::Zstd(context) => {
                 if begins && self.behind {
                     out.extend_from_slice(&SKIPPED.1);
                 }
-                zstd(context, bytes, ends != Ends::Nothing, out)?;
-                if ends == Ends::Slice {
+                zstd(context, bytes, boundary != Boundary::Nothing, out)?;
+                if boundary == Boundary::Slice {
                     out.extend_from_slice(&SKIPPED.0);
                 }
             }
-            Compressor::Gzip(compress) => {
+            Codec::Gzip(compress) => {
                 if begins && !self.behind {
                     out.extend_from_slice(&GZIP_HEAD);
                 }
                 crc.update(bytes);
                 deflate(compress, bytes, out)?;
             }
-            Compressor::None => out.extend_from_slice(bytes),
+            Codec::None => out.extend_from_slice(bytes),
         }
         Ok(crc)
     }
@@ -158,13 +163,13 @@ fn deflate(compress: &mut Compress, bytes: &[u8], out: &mut Vec<u8>) -> io::Resu
     }
 }
 
-/// Ends a document that is read in order, as its coding demands.
+/// Boundary a document that is read in order, as its coding demands.
 #[derive(Debug)]
 pub(super) struct Trailer(Option<Crc>);
 
 impl Trailer {
-    pub(super) fn new(coding: Coding) -> Trailer {
-        Trailer(matches!(coding, Coding::Gzip(_)).then(Crc::new))
+    pub(super) fn new(coding: ContentCoding) -> Trailer {
+        Trailer(matches!(coding, ContentCoding::Gzip(_)).then(Crc::new))
     }
 
     /// Takes the next chunk; the last one gets gzip's checksum and size.
@@ -173,7 +178,7 @@ impl Trailer {
             return;
         };
         crc.combine(&chunk.crc);
-        if chunk.ends == Ends::Document {
+        if chunk.boundary == Boundary::Document {
             let mut bytes = chunk.bytes.to_vec();
             bytes.extend_from_slice(&LAST_BLOCK);
             bytes.extend_from_slice(&crc.sum().to_le_bytes());

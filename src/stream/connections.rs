@@ -88,7 +88,7 @@ impl Lease {
     }
 
     /// Whether others need the core, or the connection, of a helper.
-    pub(super) fn is_wanted_back(&self) -> bool {
+    pub(super) fn should_yield(&self) -> bool {
         self.connections.on_loan() > cores() || self.connections.turns.available_permits() == 0
     }
 }

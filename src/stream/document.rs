@@ -7,9 +7,9 @@ use flows_formats::{Record, RecordEncoder};
 use tokio::sync::mpsc;
 
 use super::buffers::Buffers;
-use super::coding::Coder;
+use super::coding::Compressor;
 use super::connections::Lease;
-use super::{CHUNK_BYTES, Chunk, Coding, End, Ends, StreamError};
+use super::{Boundary, CHUNK_BYTES, Chunk, ContentCoding, ReplyEnd, StreamError};
 use crate::selection::{Position, View};
 use crate::store::{Sink, Stop, StoreError};
 
@@ -35,9 +35,9 @@ pub(super) struct Document {
     separator: &'static [u8],
     pub(super) buffer: Vec<u8>,
     buffers: Buffers,
-    coding: Coding,
+    coding: ContentCoding,
     /// Made with the first chunk.
-    coder: Option<Coder>,
+    compressor: Option<Compressor>,
     /// Whether slices stand before what it codes.
     behind: bool,
     sender: Sender,
@@ -51,7 +51,7 @@ pub(super) struct Document {
     /// The number of records in the chunks sent so far; `None` before the first.
     sent: Option<u64>,
     /// What the head of the reply says, until the first chunk takes it.
-    pub(super) head: Option<End>,
+    pub(super) head: Option<ReplyEnd>,
     /// When the chunk was first seen to hold a record.
     filling_since: Option<Instant>,
     /// Asked once, when the first chunk is full or takes long.
@@ -64,7 +64,7 @@ pub(super) struct Document {
 /// Why a document cannot go on, besides what the store says.
 enum Failure {
     Format(flows_formats::Error),
-    Coding(std::io::Error),
+    ContentCoding(std::io::Error),
 }
 
 impl Document {
@@ -72,7 +72,7 @@ impl Document {
     pub(super) fn new(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
-        coding: Coding,
+        coding: ContentCoding,
         buffers: &Buffers,
         find_helpers: FindHelpers,
     ) -> Document {
@@ -86,7 +86,7 @@ impl Document {
     pub(super) fn slice(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
-        coding: Coding,
+        coding: ContentCoding,
         buffers: &Buffers,
     ) -> Document {
         Document {
@@ -100,7 +100,7 @@ impl Document {
     fn unwritten(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
-        coding: Coding,
+        coding: ContentCoding,
         buffers: &Buffers,
     ) -> Document {
         Document {
@@ -110,7 +110,7 @@ impl Document {
             buffer: Vec::new(),
             buffers: buffers.clone(),
             coding,
-            coder: None,
+            compressor: None,
             behind: false,
             sender,
             records: 0,
@@ -142,7 +142,9 @@ impl Document {
     ) -> Result<(), StreamError> {
         match self.failure.take() {
             Some(Failure::Format(error)) => return Err(StreamError::format(view, error)),
-            Some(Failure::Coding(error)) => return Err(StreamError::coding(self.coding, &error)),
+            Some(Failure::ContentCoding(error)) => {
+                return Err(StreamError::coding(self.coding, &error));
+            }
             None => {}
         }
         if self.helpers.is_empty() {
@@ -156,7 +158,7 @@ impl Document {
     /// Goes on behind slices that others have written, with so many records in all by now.
     pub(super) fn go_on(&mut self, sender: Sender, records: u64) {
         self.sender = sender;
-        (self.coder, self.behind) = (None, true);
+        (self.compressor, self.behind) = (None, true);
         self.records = records;
         self.sent = Some(records);
     }
@@ -169,19 +171,19 @@ impl Document {
     }
 
     /// Sends what is in the buffer; waits while the client is behind.
-    pub(super) fn send(&mut self, ends: Ends) -> Result<(), Stop> {
+    pub(super) fn send(&mut self, boundary: Boundary) -> Result<(), Stop> {
         let full = std::mem::take(&mut self.buffer);
-        let (bytes, crc) = if self.coding == Coding::Identity {
-            if ends == Ends::Nothing {
+        let (bytes, crc) = if self.coding == ContentCoding::Identity {
+            if boundary == Boundary::Nothing {
                 self.buffer = self.buffers.take();
             }
             (full, Crc::new())
         } else {
-            let coded = self.code(&full, ends).map_err(|error| {
-                self.failure = Some(Failure::Coding(error));
+            let coded = self.code(&full, boundary).map_err(|error| {
+                self.failure = Some(Failure::ContentCoding(error));
                 Stop
             })?;
-            if ends == Ends::Nothing {
+            if boundary == Boundary::Nothing {
                 self.buffer = full;
                 self.buffer.clear();
             } else {
@@ -198,26 +200,26 @@ impl Document {
             crc,
             records,
             replaced,
-            ends,
+            boundary,
             end: self.head.take(),
         };
         self.sender.blocking_send(Ok(chunk)).map_err(|_| Stop)
     }
 
     /// The bytes of a chunk, compressed.
-    fn code(&mut self, bytes: &[u8], ends: Ends) -> std::io::Result<(Vec<u8>, Crc)> {
-        let coder = match &mut self.coder {
-            Some(coder) => coder,
-            none => none.insert(Coder::new(self.coding, self.behind)?),
+    fn code(&mut self, bytes: &[u8], boundary: Boundary) -> std::io::Result<(Vec<u8>, Crc)> {
+        let compressor = match &mut self.compressor {
+            Some(compressor) => compressor,
+            none => none.insert(Compressor::new(self.coding, self.behind)?),
         };
         let mut coded = self.buffers.take();
-        let crc = coder.code(bytes, ends, &mut coded)?;
+        let crc = compressor.code(bytes, boundary, &mut coded)?;
         Ok((coded, crc))
     }
 
     fn full(&mut self) -> Result<(), Stop> {
         self.find_helpers()?;
-        self.send(Ends::Nothing)
+        self.send(Boundary::Nothing)
     }
 
     /// Stops the scan if there are helpers to go on with. They are looked for once.
@@ -279,7 +281,7 @@ impl Sink for Document {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        self.send(Ends::Nothing)
+        self.send(Boundary::Nothing)
     }
 
     fn replaced(&mut self) {

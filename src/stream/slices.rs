@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::buffers::Buffers;
 use super::connections::Lease;
 use super::document::{Document, Sender};
-use super::{CHUNK_BYTES, Coding, Ends, Slice, StreamError};
+use super::{Boundary, CHUNK_BYTES, ContentCoding, Slice, StreamError};
 use crate::selection::{Range, View};
 use crate::store::{Cancel, StoreError};
 
@@ -31,7 +31,7 @@ pub(super) struct Slices<'a> {
     pub(super) view: &'a Arc<View>,
     pub(super) cancel: &'a Cancel,
     pub(super) buffers: &'a Buffers,
-    pub(super) coding: Coding,
+    pub(super) coding: ContentCoding,
     /// Where the slices' channels queue.
     pub(super) queue: &'a mpsc::Sender<Slice>,
     /// What is not yet taken; `None` when all is.
@@ -52,7 +52,7 @@ impl Slices<'_> {
 
     /// Writes slice after slice, until none is left or others need the core or the connection.
     pub(super) fn help(&self, lease: &mut Lease, encoder: Box<dyn RecordEncoder>) {
-        self.work(lease, &*encoder, |lease| !lease.is_wanted_back());
+        self.work(lease, &*encoder, |lease| !lease.should_yield());
         self.helping.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -127,7 +127,7 @@ impl Slices<'_> {
         slice.end_slice(self.view, scanned)?;
         self.records.fetch_add(slice.records, Ordering::Relaxed);
         slice
-            .send(Ends::Slice)
+            .send(Boundary::Slice)
             .map_err(|_| StoreError::Stopped.into())
     }
 

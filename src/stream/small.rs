@@ -9,9 +9,9 @@ use bytes::Bytes;
 use flate2::Crc;
 use flows_formats::{Record, RecordEncoder};
 
-use super::coding::{Coder, Coding, Trailer};
+use super::coding::{Compressor, ContentCoding, Trailer};
 use super::connections::Lease;
-use super::{Chunk, Ends, ends};
+use super::{Boundary, Chunk, reply_end};
 use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Sink, Stop};
 
@@ -28,7 +28,7 @@ pub fn at_once(
     view: &Arc<View>,
     encoder: &dyn RecordEncoder,
     range: &Range,
-    coding: Coding,
+    coding: ContentCoding,
 ) -> Option<Chunk> {
     if !lease.is_prompt(view) {
         return None;
@@ -46,7 +46,7 @@ fn write(
     view: &Arc<View>,
     encoder: Box<dyn RecordEncoder>,
     range: &Range,
-    coding: Coding,
+    coding: ContentCoding,
 ) -> Option<Chunk> {
     let mut small = Small {
         separator: encoder.separator(),
@@ -61,7 +61,7 @@ fn write(
     small.encoder.begin(&mut small.buffer).ok()?;
     let (mut small, scanned) = lease.scan(view, range, small, &Cancel::default());
     scanned.ok()?;
-    let end = ends::behind(
+    let end = reply_end::behind(
         lease,
         view,
         range,
@@ -71,12 +71,14 @@ fn write(
     .ok()?;
     small.encoder.flush(&mut small.buffer).ok()?;
     small.encoder.end(small.records, &mut small.buffer).ok()?;
-    let (bytes, crc) = if coding == Coding::Identity {
+    let (bytes, crc) = if coding == ContentCoding::Identity {
         (small.buffer, Crc::new())
     } else {
         let mut coded = Vec::new();
-        let mut coder = Coder::new(coding, false).ok()?;
-        let crc = coder.code(&small.buffer, Ends::Document, &mut coded).ok()?;
+        let mut compressor = Compressor::new(coding, false).ok()?;
+        let crc = compressor
+            .code(&small.buffer, Boundary::Document, &mut coded)
+            .ok()?;
         (coded, crc)
     };
     let mut chunk = Chunk {
@@ -84,7 +86,7 @@ fn write(
         crc,
         records: small.records,
         replaced: small.replaced,
-        ends: Ends::Document,
+        boundary: Boundary::Document,
         end: Some(end),
     };
     Trailer::new(coding).follow(&mut chunk);

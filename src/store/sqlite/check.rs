@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Result};
 
-use super::query::{Query, Sorts, cast, quoted};
+use super::query::{Query, SortNeeded, cast, quoted};
 use super::table::{Affinity, Table};
 use super::values::{as_integer, described};
 use super::{INSTRUCTIONS, JournalMode};
-use crate::config::{Database, Stream};
+use crate::config::Database;
+use crate::definition::Stream;
 use crate::selection::{Order, View};
 use crate::suggest::nearest;
 
@@ -40,7 +41,7 @@ pub fn check<'s>(
         Err(error) => findings.push(Finding::Error(error)),
         Ok(connection) => {
             for stream in streams {
-                let look = Look {
+                let look = StreamCheck {
                     database,
                     connection: &connection,
                     stream,
@@ -127,13 +128,13 @@ fn open(
 }
 
 /// A stream being looked at.
-struct Look<'a> {
+struct StreamCheck<'a> {
     database: &'a Database,
     connection: &'a Connection,
     stream: &'a Arc<Stream>,
 }
 
-impl Look<'_> {
+impl StreamCheck<'_> {
     fn error(&self, text: String) -> Finding {
         Finding::Error(format!("stream {}: {text}", self.stream.name))
     }
@@ -171,7 +172,7 @@ impl Look<'_> {
         }
         findings.push(self.order_of_ids(&table)?);
         self.affinities(&table, findings);
-        if query.sorts() != Sorts::Nothing {
+        if query.sort_needed() != SortNeeded::Nothing {
             findings.push(self.warning(self.no_index(&table, &query)));
         }
         if !query.is_unique() {
@@ -193,7 +194,7 @@ impl Look<'_> {
         let id = &stream.id;
         let served = match Query::new(self.connection, &view, table)? {
             Ok(query) => {
-                let served = if query.sorts() == Sorts::Nothing {
+                let served = if query.sort_needed() == SortNeeded::Nothing {
                     "served by an index".to_owned()
                 } else if query.index().contains("CAST(") {
                     // SQLite does not take the order of an index on an expression alone.
@@ -337,7 +338,7 @@ impl Look<'_> {
             ..
         } = &**self.stream;
         let mend = self.create(table, query, &format!("({time}, {id})"));
-        if query.sorts() == Sorts::EachTime {
+        if query.sort_needed() == SortNeeded::EachTime {
             return format!(
                 "an index of {name} gives the order of times, but the records of each {time} are \
                  sorted by {id}, which keeps the stream to one core; {mend}"

@@ -33,7 +33,7 @@ const DEEPEST: usize = 20;
 const PAGE: &str = "SELECT data FROM sqlite_dbpage('main') WHERE pgno = ?1";
 
 /// Where a table's records are, and how they are laid out.
-pub(super) struct Tree {
+pub(super) struct ClusteredReader {
     root: u32,
     /// The bytes of a page that are in use.
     usable: usize,
@@ -55,14 +55,14 @@ pub(super) enum Ended {
     GaveUp(Option<Position>),
 }
 
-impl Tree {
+impl ClusteredReader {
     /// The tree of the stream's table, if it is one that is read. `columns` are those of the query.
     pub(super) fn find(
         connection: &Connection,
         view: &View,
         table: &Table,
         columns: &[&str],
-    ) -> Result<Option<Tree>> {
+    ) -> Result<Option<ClusteredReader>> {
         if connection.prepare(PAGE).is_err() {
             // SQLite was compiled without it.
             return Ok(None);
@@ -97,7 +97,7 @@ impl Tree {
         let is =
             |at: usize, name: &str| names.get(at).is_some_and(|n| n.eq_ignore_ascii_case(name));
         let clustered = table.is_clustered()
-            && is(0, view.time())
+            && is(0, view.key())
             && is(1, view.id())
             && kept.iter().filter(|(_, _, key)| *key).count() == 2
             && kept.iter().all(|(_, descending, _)| !descending)
@@ -128,7 +128,7 @@ impl Tree {
                 .get(20)
                 .map_or(0, |reserved| first.len() - usize::from(*reserved)))
         })?;
-        Ok(Some(Tree {
+        Ok(Some(ClusteredReader {
             root,
             usable,
             columns,
@@ -164,7 +164,7 @@ impl Tree {
 
 /// A walk through the tree, in order.
 struct Walk<'a> {
-    tree: &'a Tree,
+    tree: &'a ClusteredReader,
     connection: &'a Connection,
     range: &'a Range,
     filters: &'a [Filter],
@@ -346,7 +346,7 @@ impl Walk<'_> {
         else {
             return Step::NotPlain;
         };
-        let position = Position { time, id };
+        let position = Position { key: time, id };
         if self.range.until.is_some_and(|until| position > until) {
             return Step::Behind;
         }

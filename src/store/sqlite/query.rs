@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value;
 
 use super::functions::COLLATION;
-use super::pages::Tree;
+use super::pages::ClusteredReader;
 use super::table::{Affinity, Table};
 use crate::selection::{Filter, Order, Position, Range, View};
 pub(super) use filters::operands;
@@ -44,7 +44,7 @@ pub(super) struct Run {
 
 /// What SQLite sorts before it yields records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sorts {
+pub(super) enum SortNeeded {
     /// Nothing: an index gives the order.
     Nothing,
     /// The records of each time: an index gives the order of times.
@@ -57,7 +57,7 @@ pub(super) enum Sorts {
 pub(super) struct Query {
     columns: Vec<String>,
     table: String,
-    time: String,
+    key: String,
     id: String,
     position_at: (usize, usize),
     /// The filters' condition, to go on behind another one; empty without filters.
@@ -68,9 +68,9 @@ pub(super) struct Query {
     view: bool,
     /// Whether no two records have the same position.
     unique: bool,
-    sorts: Sorts,
+    sort_needed: SortNeeded,
     finds_ids: bool,
-    tree: Option<Tree>,
+    clustered_reader: Option<ClusteredReader>,
     /// The conditions whose records come in order without being told to.
     ordered_anyway: HashSet<String>,
 }
@@ -95,7 +95,7 @@ impl Query {
                     names.len() - 1
                 })
         };
-        let position_at = (at(view.time()), at(view.id()));
+        let position_at = (at(view.key()), at(view.id()));
         let filtered = view.filters.iter().map(|filter| filter.column.as_str());
         let mut used = names.iter().copied().chain(filtered);
         if let Some(missing) = used.find(|name| table.affinity(name).is_none()) {
@@ -120,12 +120,12 @@ impl Query {
             }
         };
         let columns: Vec<_> = names.iter().enumerate().map(sent).collect();
-        let position = [view.time(), view.id()];
+        let position = [view.key(), view.id()];
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
         let as_kept = !columns.iter().any(|column| column.starts_with("CAST"));
-        let tree = if unique && as_kept {
-            Tree::find(connection, view, table, &names)?
+        let clustered_reader = if unique && as_kept {
+            ClusteredReader::find(connection, view, table, &names)?
         } else {
             None
         };
@@ -161,7 +161,7 @@ impl Query {
             emits: columns.len() <= MOST_ARGUMENTS,
             columns,
             table: format!("{} AS t", quoted(&stream.table)),
-            time: compared(view.time(), column(view.time())),
+            key: compared(view.key(), column(view.key())),
             id: compared(view.id(), column(view.id())),
             position_at,
             filters: view.filters.iter().map(condition).collect(),
@@ -170,12 +170,12 @@ impl Query {
                 quoted(&stream.table),
                 indexed.join(", ")
             ),
-            sorts: Sorts::All,
+            sort_needed: SortNeeded::All,
             finds_ids: false,
-            tree,
+            clustered_reader,
             ordered_anyway: HashSet::new(),
         };
-        query.plan(connection, &operands(view), table.rises())?;
+        query.plan(connection, &operands(view), table.ascending())?;
         let steps = explain(connection, (query.time_of_id(), vec![Value::Integer(0)]))?;
         query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
         Ok(Ok(query))
@@ -187,14 +187,14 @@ impl Query {
     }
 
     /// What SQLite sorts before the first record.
-    pub(super) fn sorts(&self) -> Sorts {
-        self.sorts
+    pub(super) fn sort_needed(&self) -> SortNeeded {
+        self.sort_needed
     }
 
     /// Whether scans hand their values to [`EMIT`] and yield rows of nothing. It must not run
     /// before a sort.
     pub(super) fn emits(&self) -> bool {
-        self.emits && self.sorts == Sorts::Nothing
+        self.emits && self.sort_needed == SortNeeded::Nothing
     }
 
     /// How long finding a position may take; as long as it takes in a table.
@@ -203,8 +203,8 @@ impl Query {
     }
 
     /// The table's pages, if they are read without SQL.
-    pub(super) fn tree(&self) -> Option<&Tree> {
-        self.tree.as_ref()
+    pub(super) fn clustered_reader(&self) -> Option<&ClusteredReader> {
+        self.clustered_reader.as_ref()
     }
 
     /// Whether a position tells one record from all others.
@@ -227,8 +227,8 @@ impl Query {
     ) -> rusqlite::Result<()> {
         let early = [None, Some((1, 1)), Some((1, i64::MAX))];
         let late = [None, Some((1, 2)), Some((2, 2)), Some((2, i64::MAX))];
-        let position = |(time, id)| Position { time, id };
-        self.sorts = Sorts::Nothing;
+        let position = |(key, id)| Position { key, id };
+        self.sort_needed = SortNeeded::Nothing;
         // An aggregate of the same columns, which SQLite finds as it likes.
         let totals = self.columns.iter().map(|column| format!("total({column})"));
         let totals = totals.collect::<Vec<_>>().join(", ");
@@ -254,15 +254,15 @@ impl Query {
                 for step in &ordered {
                     if step.contains(" INDEX ") && !self.filters.is_empty() {
                         // What an index finds for a filter, reading all pages does not.
-                        self.tree = None;
+                        self.clustered_reader = None;
                     }
                     let of_one_time = run.order == [self.id.as_str()];
                     if step.contains("TEMP B-TREE FOR LAST TERM")
                         || (step.contains("TEMP B-TREE") && of_one_time)
                     {
-                        self.sorts = self.sorts.max(Sorts::EachTime);
+                        self.sort_needed = self.sort_needed.max(SortNeeded::EachTime);
                     } else if step.contains("TEMP B-TREE") {
-                        self.sorts = Sorts::All;
+                        self.sort_needed = SortNeeded::All;
                     }
                 }
                 let condition = run.condition.clone();
@@ -280,12 +280,12 @@ impl Query {
     /// whole seconds, and the beginning of the second that it ends in. A comparison of pairs would
     /// be tested again for every record.
     pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
-        let Query { time, id, .. } = self;
+        let Query { key, id, .. } = self;
         // Behind every record of its second, a position is a bound of the time alone; in the order of
         // ids it always is.
-        let within = |position: &Position| position.id != i64::MAX && time != id;
+        let within = |position: &Position| position.id != i64::MAX && key != id;
         let of_one_time = |ids: &str, parameters: Vec<i64>| {
-            let condition = format!("{time} = ? AND {ids}");
+            let condition = format!("{key} = ? AND {ids}");
             Run {
                 condition,
                 parameters,
@@ -297,28 +297,28 @@ impl Query {
             return Vec::new();
         }
         if let (Some(a), Some(u)) = (after, until)
-            && a.time == u.time
+            && a.key == u.key
         {
             let ids = format!("{id} > ? AND {id} <= ?");
-            let run = (a.id < u.id).then(|| of_one_time(&ids, vec![a.time, a.id, u.id]));
+            let run = (a.id < u.id).then(|| of_one_time(&ids, vec![a.key, a.id, u.id]));
             return run.into_iter().collect();
         }
         let first = after.filter(within);
-        let first = first.map(|a| of_one_time(&format!("{id} > ?"), vec![a.time, a.id]));
+        let first = first.map(|a| of_one_time(&format!("{id} > ?"), vec![a.key, a.id]));
         let last = until.filter(within);
-        let last = last.map(|u| of_one_time(&format!("{id} <= ?"), vec![u.time, u.id]));
-        let above = after.map(|a| (format!("{time} > ?"), a.time));
+        let last = last.map(|u| of_one_time(&format!("{id} <= ?"), vec![u.key, u.id]));
+        let above = after.map(|a| (format!("{key} > ?"), a.key));
         let below = until.map(|u| {
             (
-                format!("{time} {} ?", if within(&u) { "<" } else { "<=" }),
-                u.time,
+                format!("{key} {} ?", if within(&u) { "<" } else { "<=" }),
+                u.key,
             )
         });
         let (bounds, parameters): (Vec<_>, _) = above.into_iter().chain(below).unzip();
-        let order = if time == id {
+        let order = if key == id {
             vec![id.clone()]
         } else {
-            vec![time.clone(), id.clone()]
+            vec![key.clone(), id.clone()]
         };
         let middle = Run {
             condition: bounds.join(" AND "),
@@ -346,8 +346,8 @@ impl Query {
     /// The statement that yields the time and id of a run's record number `nth`, counted from 1,
     /// whether it meets the filters or not.
     pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
-        let Query { time, id, .. } = self;
-        let (mut sql, mut parameters) = self.all(&format!("{time}, {id}"), &run);
+        let Query { key, id, .. } = self;
+        let (mut sql, mut parameters) = self.all(&format!("{key}, {id}"), &run);
         sql.push_str(&format!(
             " ORDER BY {} LIMIT 1 OFFSET ?",
             run.order.join(", ")
@@ -359,8 +359,8 @@ impl Query {
     /// The statement that yields the time and id of a run's last record, whether it meets the filters
     /// or not.
     pub(super) fn last(&self, run: Run) -> Statement {
-        let Query { time, id, .. } = self;
-        let (mut sql, parameters) = self.all(&format!("{time}, {id}"), &run);
+        let Query { key, id, .. } = self;
+        let (mut sql, parameters) = self.all(&format!("{key}, {id}"), &run);
         let order: Vec<_> = run
             .order
             .iter()
@@ -377,10 +377,8 @@ impl Query {
     }
 
     fn time_of_id(&self) -> String {
-        let Query {
-            time, id, table, ..
-        } = self;
-        format!("SELECT {time} FROM {table} WHERE {id} = ?")
+        let Query { key, id, table, .. } = self;
+        format!("SELECT {key} FROM {table} WHERE {id} = ?")
     }
 
     /// The statement that counts the records of a run, whether they meet the filters or not.

@@ -41,7 +41,11 @@ thread_local! {
 }
 
 /// Asks SQLite something, until it has the answer, `cancel` is set or the time is over.
-pub(super) fn watched<T>(cancel: &Cancel, time: Option<Duration>, ask: impl FnOnce() -> T) -> T {
+pub(super) fn with_deadline<T>(
+    cancel: &Cancel,
+    time: Option<Duration>,
+    ask: impl FnOnce() -> T,
+) -> T {
     WATCH.set(Some(Watch {
         cancel: cancel.clone(),
         deadline: time.map(|time| Instant::now() + time),

@@ -38,8 +38,8 @@ pub(crate) struct Table {
     pub(crate) view: bool,
     /// Whether rows have a rowid.
     rowid: bool,
-    /// Whether some index has a column in falling order.
-    falling: bool,
+    /// Whether some index has a column in descending order.
+    descending: bool,
     columns: Vec<(String, Affinity)>,
     /// Sets of columns of which no two rows have the same values.
     unique: Vec<Vec<String>>,
@@ -83,7 +83,7 @@ impl Table {
             )
             .optional()?;
         unique.extend(rowid_alias.map(|name| vec![name]));
-        let falling = connection.query_row(
+        let descending = connection.query_row(
             "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS i, \
              pragma_index_xinfo(i.name) AS c WHERE c.\"desc\")",
             [name],
@@ -92,7 +92,7 @@ impl Table {
         let view = kind == "view";
         Ok(Some(Table {
             view,
-            falling,
+            descending,
             rowid: !view && !without_rowid,
             columns,
             unique,
@@ -116,8 +116,8 @@ impl Table {
     }
 
     /// Whether all its indexes are known to rise.
-    pub(crate) fn rises(&self) -> bool {
-        !self.view && !self.falling
+    pub(crate) fn ascending(&self) -> bool {
+        !self.view && !self.descending
     }
 
     /// Whether rows are kept in the order of their primary key, and have no rowid.

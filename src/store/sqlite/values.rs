@@ -100,7 +100,7 @@ impl Decoder {
             ));
         };
         // SQLite's order is ours to promise.
-        let position = Position { time, id };
+        let position = Position { key: time, id };
         if Some(position) < self.last {
             return Err(self.disordered());
         }
@@ -164,7 +164,7 @@ pub(super) fn no_position(
     let (what, column) = if is_id {
         ("an id", view.id())
     } else {
-        ("a time", view.time())
+        ("a time", view.key())
     };
     StoreError::Value {
         stream: view.stream.name.clone(),

@@ -28,7 +28,7 @@ impl<'r> Record<'r> {
         let mut key = [ValueRef::Null; 2];
         self.read(&mut key, &[false, false])?;
         match key {
-            [ValueRef::Integer(time), ValueRef::Integer(id)] => Some(Position { time, id }),
+            [ValueRef::Integer(time), ValueRef::Integer(id)] => Some(Position { key: time, id }),
             _ => None,
         }
     }

@@ -8,8 +8,8 @@ use rusqlite::Connection;
 use super::super::scan::{self, Scan};
 use super::super::table::Table;
 use super::super::values::Decoder;
-use super::{Ended, Tree};
-use crate::config::Stream;
+use super::{ClusteredReader, Ended};
+use crate::definition::Stream;
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop};
 
@@ -62,7 +62,7 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
     })))
 }
 
-fn tree(connection: &Connection, view: &View) -> Option<Tree> {
+fn tree(connection: &Connection, view: &View) -> Option<ClusteredReader> {
     let table = Table::inspect(connection, "t").unwrap().unwrap();
     let columns: Vec<_> = view
         .schema
@@ -70,14 +70,14 @@ fn tree(connection: &Connection, view: &View) -> Option<Tree> {
         .iter()
         .map(|c| c.name.as_str())
         .collect();
-    Tree::find(connection, view, &table, &columns).unwrap()
+    ClusteredReader::find(connection, view, &table, &columns).unwrap()
 }
 
 /// What the pages yield, of at most so many records.
 fn from_pages(
     connection: &Connection,
     view: &Arc<View>,
-    tree: &Tree,
+    tree: &ClusteredReader,
     range: &Range,
     most: usize,
 ) -> (Rows, Ended) {
@@ -110,7 +110,7 @@ fn from_sql_where(connection: &Connection, view: &View, range: &Range, condition
         .iter()
         .map(|c| format!("t.\"{}\"", c.name))
         .collect();
-    let position = |p: Option<Position>, or: i64| p.map_or((or, or), |p| (p.time, p.id));
+    let position = |p: Option<Position>, or: i64| p.map_or((or, or), |p| (p.key, p.id));
     let ((a, b), (c, d)) = (
         position(range.after, i64::MIN),
         position(range.until, i64::MAX),

@@ -2,11 +2,11 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `import/source.rs` | lines out of a file, a gzip file or standard input |
-//! | `import/batches.rs` | reads and understands lines while others are written |
-//! | `import/target.rs` | the database: a new one appears whole, an old one in one transaction |
-//! | `import/interrupt.rs` | the moment after which it cannot be interrupted |
-//! | `import/rejected.rs` | the lines that were not kept |
+//! | `lanl/import/source.rs` | lines out of a file, a gzip file or standard input |
+//! | `lanl/import/batches.rs` | reads and understands lines while others are written |
+//! | `lanl/import/target.rs` | the database: a new one appears whole, an old one in one transaction |
+//! | `lanl/import/interrupt.rs` | the moment after which it cannot be interrupted |
+//! | `lanl/import/rejected.rs` | the lines that were not kept |
 
 mod batches;
 mod interrupt;
@@ -21,8 +21,8 @@ use flows_formats::{Column, Type};
 use indicatif::ProgressBar;
 use rusqlite::{Connection, Statement};
 
-use crate::config::Stream;
-use crate::flow::{COLUMNS, Field};
+use crate::definition::Stream;
+use crate::lanl::flow::{COLUMNS, Field};
 use crate::store::sqlite::{Table, quoted};
 pub use interrupt::Interrupt;
 use rejected::Rejected;

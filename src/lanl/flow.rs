@@ -31,7 +31,7 @@ pub enum Field<'l> {
 /// Why the line is no flow, for the one who has to mend it.
 ///
 /// ```
-/// use flows::flow::{Field, fields};
+/// use flows::lanl::flow::{Field, fields};
 /// let flow = fields(b"1,0,C1065,389,C3799,N10451,6,10,5323").unwrap();
 /// assert_eq!(flow[3], Field::Text("389"));
 /// assert_eq!(flow[8], Field::Integer(5323));

@@ -14,7 +14,7 @@ const READY: usize = 64 * 1024;
 /// ```
 /// use std::io::Read;
 /// let mut lines = String::new();
-/// flows::generate::Lines::new(2, 7).read_to_string(&mut lines)?;
+/// flows::lanl::generate::Lines::new(2, 7).read_to_string(&mut lines)?;
 /// assert!(lines.starts_with("1,") && lines.lines().nth(1).unwrap().starts_with("5011199,"));
 /// # Ok::<(), std::io::Error>(())
 /// ```

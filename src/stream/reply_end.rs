@@ -6,7 +6,7 @@ use crate::store::{Cancel, StoreError};
 
 /// What the head of a reply says of its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct End {
+pub struct ReplyEnd {
     /// Behind it, the next request goes on: the position of the last record that this one looks at, or
     /// where it was asked to begin if there is none. `None` when it was not asked to begin anywhere,
     /// when a limit counts what filters let through, or when that takes a view too long to say.
@@ -23,14 +23,14 @@ pub(super) fn before(
     view: &View,
     range: &Range,
     cancel: &Cancel,
-) -> Result<End, StoreError> {
+) -> Result<ReplyEnd, StoreError> {
     in_time(found(lease, view, range, cancel), cancel)
 }
 
 /// What was found; nothing is known if that takes too long.
-fn in_time(found: Result<End, StoreError>, cancel: &Cancel) -> Result<End, StoreError> {
+fn in_time(found: Result<ReplyEnd, StoreError>, cancel: &Cancel) -> Result<ReplyEnd, StoreError> {
     match found {
-        Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(End::default()),
+        Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(ReplyEnd::default()),
         found => found,
     }
 }
@@ -40,7 +40,7 @@ fn found(
     view: &View,
     range: &Range,
     cancel: &Cancel,
-) -> Result<End, StoreError> {
+) -> Result<ReplyEnd, StoreError> {
     let (position, more) = match range.limit {
         Some(0) => (range.after, false),
         Some(_) if !view.filters.is_empty() => (None, false),
@@ -50,7 +50,7 @@ fn found(
         },
         None => (lease.last(view, range, cancel)?.or(range.after), false),
     };
-    Ok(End {
+    Ok(ReplyEnd {
         position,
         more,
         count: None,
@@ -64,7 +64,7 @@ pub(super) fn behind(
     range: &Range,
     written: (u64, Option<Position>),
     cancel: &Cancel,
-) -> Result<End, StoreError> {
+) -> Result<ReplyEnd, StoreError> {
     in_time(ended(lease, view, range, written, cancel), cancel)
 }
 
@@ -74,7 +74,7 @@ fn ended(
     range: &Range,
     (records, last): (u64, Option<Position>),
     cancel: &Cancel,
-) -> Result<End, StoreError> {
+) -> Result<ReplyEnd, StoreError> {
     let filtered = !view.filters.is_empty();
     let (position, more) = match last {
         // Whether those behind it meet the filters would have to be looked at: an empty page more
@@ -89,7 +89,7 @@ fn ended(
         }
         last => (last.or(range.after), false),
     };
-    Ok(End {
+    Ok(ReplyEnd {
         position,
         more,
         count: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::OptionalExtension;
 
 use super::pages::Ended;
-use super::query::{Query, Sorts, Statement, operands};
+use super::query::{Query, SortNeeded, Statement, operands};
 use super::scan::{self, Scan};
 use super::table::Table;
 use super::values::{Decoder, as_integer, no_position};
@@ -21,7 +21,7 @@ const FEW: u64 = 200;
 const MOST_QUERIES: usize = 100;
 
 /// A pooled connection, out on loan.
-pub(super) struct Lent {
+pub(super) struct SqliteConnection {
     connection: Pooled,
     /// The view's query, from the beginning of a snapshot to its end.
     query: Option<Arc<Query>>,
@@ -29,7 +29,7 @@ pub(super) struct Lent {
 
 /// What stays with a connection from one loan to the next.
 #[derive(Default)]
-struct Kept {
+struct PlanCache {
     /// The queries of views, by key, each with the version of the schema that it was written for:
     /// a table that is dropped and made anew may have other affinities.
     queries: HashMap<String, (i64, Arc<Query>)>,
@@ -38,15 +38,15 @@ struct Kept {
     wal: bool,
 }
 
-impl Lent {
-    pub(super) fn new(mut connection: Pooled) -> Lent {
-        if Pooled::extensions(&connection).get::<Kept>().is_none() {
+impl SqliteConnection {
+    pub(super) fn new(mut connection: Pooled) -> SqliteConnection {
+        if Pooled::extensions(&connection).get::<PlanCache>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
             // functions, preparing the first scan fails and says so.
             let _ = scan::register(&connection);
-            Pooled::extensions_mut(&mut connection).insert(Kept::default());
+            Pooled::extensions_mut(&mut connection).insert(PlanCache::default());
         }
-        Lent {
+        SqliteConnection {
             connection,
             query: None,
         }
@@ -60,7 +60,7 @@ impl Lent {
             .prepare_cached("PRAGMA schema_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(error)?;
-        if let Some((written_for, query)) = kept(&mut self.connection).queries.get(view.key())
+        if let Some((written_for, query)) = kept(&mut self.connection).queries.get(view.shape())
             && *written_for == version
         {
             return Ok(Arc::clone(query));
@@ -91,7 +91,7 @@ impl Lent {
         if kept.queries.len() >= MOST_QUERIES {
             kept.queries.clear();
         }
-        kept.queries.insert(view.key().to_owned(), entry);
+        kept.queries.insert(view.shape().to_owned(), entry);
         Ok(query)
     }
 
@@ -131,7 +131,7 @@ impl Lent {
         };
         // A time that is no integer is for the scan to complain of.
         let time = row.get(0).ok();
-        Ok(time.map(|time| Position { time, id }))
+        Ok(time.map(|time| Position { key: time, id }))
     }
 
     /// The first row of a statement that yields times and ids.
@@ -144,7 +144,7 @@ impl Lent {
         let position = |row: &rusqlite::Row<'_>| {
             let (time, id) = (row.get_ref(0)?, row.get_ref(1)?);
             Ok(match (as_integer(time), as_integer(id)) {
-                (Some(time), Some(id)) => Ok(Position { time, id }),
+                (Some(time), Some(id)) => Ok(Position { key: time, id }),
                 (None, _) => Err(no_position(view, false, time, id)),
                 (_, None) => Err(no_position(view, true, id, id)),
             })
@@ -173,7 +173,7 @@ impl Lent {
     /// Runs the scan that is set, up to its end or the range's.
     fn run(&self, view: &View, query: &Query, range: &Range) -> Result<(), StoreError> {
         let error = |error| failed(&view.stream, &error);
-        let Some(tree) = query.tree().filter(|_| range.limit.is_none()) else {
+        let Some(tree) = query.clustered_reader().filter(|_| range.limit.is_none()) else {
             return self.run_sql(view, query, range).map(|_| ());
         };
         let mut range = *range;
@@ -235,17 +235,17 @@ impl Lent {
     }
 }
 
-fn kept(connection: &mut Pooled) -> &mut Kept {
+fn kept(connection: &mut Pooled) -> &mut PlanCache {
     let kept = Pooled::extensions_mut(connection).get_mut();
     kept.expect("put there when the connection was lent")
 }
 
 /// Whether a run of records from the middle is found through an index.
 fn is_sliceable(query: &Query) -> bool {
-    query.sorts() == Sorts::Nothing && query.is_unique()
+    query.sort_needed() == SortNeeded::Nothing && query.is_unique()
 }
 
-impl Drop for Lent {
+impl Drop for SqliteConnection {
     fn drop(&mut self) {
         // A scan that panicked is still there, and with it the channel that someone listens to.
         scan::set(None);
@@ -253,7 +253,7 @@ impl Drop for Lent {
     }
 }
 
-impl Connection for Lent {
+impl Connection for SqliteConnection {
     fn begin(&mut self, view: &View) -> Result<(), StoreError> {
         self.end();
         self.run_cached("BEGIN")
@@ -281,7 +281,7 @@ impl Connection for Lent {
         kept.wal
             && kept
                 .queries
-                .get(view.key())
+                .get(view.shape())
                 .is_some_and(|(_, query)| is_sliceable(query))
     }
 
@@ -295,7 +295,7 @@ impl Connection for Lent {
         let query = self.query(view)?;
         let mut left = records;
         let mut runs = query.runs(range).into_iter().peekable();
-        scan::watched(cancel, query.patience(), || {
+        scan::with_deadline(cancel, query.patience(), || {
             while let Some(run) = runs.next() {
                 let found = self.position(view, query.nth(run.clone(), left))?;
                 if found.is_some() {
@@ -316,7 +316,7 @@ impl Connection for Lent {
         cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError> {
         let query = self.query(view)?;
-        scan::watched(cancel, query.patience(), || {
+        scan::with_deadline(cancel, query.patience(), || {
             for run in query.runs(range).into_iter().rev() {
                 let found = self.position(view, query.last(run))?;
                 if found.is_some() {
@@ -330,7 +330,7 @@ impl Connection for Lent {
     fn count(&mut self, view: &View, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {
         let query = self.query(view)?;
         let operands = operands(view);
-        scan::watched(cancel, None, || {
+        scan::with_deadline(cancel, None, || {
             let mut count = 0;
             for run in query.runs(range) {
                 count += self.number(view, query.count_filtered(run, &operands))?;

@@ -5,7 +5,7 @@ use std::thread;
 
 use super::ImportError;
 use super::source::Source;
-use crate::flow::{self, COLUMNS, Field};
+use crate::lanl::flow::{self, COLUMNS, Field};
 
 /// Lines in a batch.
 const LINES: u64 = 5_000;
