@@ -1,7 +1,7 @@
 """The benchmark: one table of ratios, each against a baseline measured in the same run.
 
 Every row is the median of interleaved runs: this machine's speed changes from minute to minute, and
-interleaved, all that is compared meets the same weather. Called by `benches/run`.
+interleaved, all that is compared matches the same weather. Called by `benches/run`.
 """
 
 import argparse

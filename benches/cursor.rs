@@ -1,5 +1,5 @@
 //! The yardstick: one SQLite cursor that reads all columns of the table `flows` in `(time, id)`
-//! order, those that meet a condition in SQL if there is one, and drops them. Prints rows and
+//! order, those that match a condition in SQL if there is one, and drops them. Prints rows and
 //! seconds.
 
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Records gathered into Arrow's columns: what `arrow` and `parquet` have in common.
 //!
-//! An integer is an `Int64`, a real a `Float64`, a text a `Utf8`, a blob a `Binary`; nullable as the
+//! An integer is an `Int64`, a real a `Float64`, a string a `Utf8`, a blob a `Binary`; nullable as the
 //! column is declared.
 
 use std::sync::Arc;

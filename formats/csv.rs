@@ -1,7 +1,7 @@
 //! `csv`: comma-separated values, quoted as RFC 4180 says, lines ended by `\n`.
 //!
 //! The header line comes also when no record follows, unless the client asks for none. A null is an empty field, an empty
-//! text is `""`. Blobs are base64; a real is `NaN`, `Infinity` or `-Infinity` where it is no number.
+//! text is `""`. Blobs are base64; a real is `NaN`, `Infinity` or `-Infinity` where it is not a number.
 //! In a table of one column a null is `""` too: an empty line would be no record to a reader.
 
 use flows_formats::writer::{Writer, equal_to, less_than};
@@ -105,7 +105,7 @@ fn write_rare(value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// A text, in quotes where it is empty or has a character that would end the field.
+/// A string, in quotes where it is empty or has a character that would end the field.
 fn field(text: &str, delimiter: u8, out: &mut Vec<u8>) {
     let special = |byte: &u8| matches!(byte, b'"' | b'\n' | b'\r') || *byte == delimiter;
     if text.is_empty() || text.as_bytes().iter().any(special) {
@@ -115,7 +115,7 @@ fn field(text: &str, delimiter: u8, out: &mut Vec<u8>) {
     }
 }
 
-/// A text in quotes, its own quotes doubled.
+/// A string in quotes, its own quotes doubled.
 fn quoted(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     for (i, part) in text.split('"').enumerate() {

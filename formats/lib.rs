@@ -7,8 +7,8 @@
 //! | `registry.rs` | [`Registry`]: all formats, by name |
 //! | `options.rs` | [`FormatOption`], [`Options`]: what a client may ask of a format |
 //! | `dialects.rs` | a stream's columns as JSON Schema, as BigQuery's fields |
-//! | `text.rs` | integers, reals, blobs and names as text, the same in every text format |
-//! | `writer.rs` | the hot path of text formats: literals, integers, short texts |
+//! | `text.rs` | integers, reals, blobs and names as text, the same in every string format |
+//! | `writer.rs` | the hot path of text formats: literals, integers, short strings |
 //! | `object.rs` | a record as a JSON object: `json` and `ndjson` |
 //! | `columns.rs` | records gathered into Arrow's columns: `arrow` and `parquet` |
 //! | `arrow.rs` `avro.rs` `csv.rs` `json.rs` `ndjson.rs` `parquet.rs` `tsv.rs` `xml.rs` | one format each |
@@ -90,7 +90,7 @@ pub type NewEncoder = Result<Box<dyn RecordEncoder>, Error>;
 inventory::collect!(Format);
 
 impl Format {
-    /// A whole document in memory, for tests and examples: what a stream of one slice would send.
+    /// A complete document in memory, for tests and examples: what a stream of one slice would send.
     ///
     /// # Errors
     /// Those of the encoder.
@@ -148,7 +148,7 @@ pub trait RecordEncoder: Send {
         Ok(())
     }
 
-    /// Writes what comes after the last record. `records` is the number in the whole document, so
+    /// Writes what comes after the last record. `records` is the number in the complete document, so
     /// that an empty document can be told from a full one.
     ///
     /// # Errors

@@ -15,8 +15,8 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// Objects of the schema's columns, each with something before and behind it.
-    pub(crate) fn new(schema: &Schema, before: &str, behind: &str) -> Result<Objects, Error> {
+    /// Objects of the schema's columns, each with something before and after it.
+    pub(crate) fn new(schema: &Schema, before: &str, after: &str) -> Result<Objects, Error> {
         let mut keys = Vec::with_capacity(schema.columns.len());
         for column in &schema.columns {
             let mut key = if keys.is_empty() {
@@ -30,7 +30,7 @@ impl Objects {
         }
         Ok(Objects {
             keys,
-            close: Literal::new(format!("}}{behind}")),
+            close: Literal::new(format!("}}{after}")),
         })
     }
 

@@ -3,7 +3,7 @@
 /// An option of a format. Clients set it by the query parameter `FORMAT.OPTION`.
 #[derive(Debug)]
 pub struct FormatOption {
-    /// The part of the parameter's name behind the format's. Lower-case letters, digits and `_`.
+    /// The part of the parameter's name after the format's. Lower-case letters, digits and `_`.
     pub name: &'static str,
     /// What may be asked.
     pub allowed: Allowed,

@@ -40,7 +40,7 @@ inventory::submit! {
                         .set_column_dictionary_enabled(path.clone(), false)
                         .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
                 } else {
-                    // Readers skip row groups by time; the least of a text is of no use to them.
+                    // Readers skip row groups by time; the least of a string is of no use to them.
                     properties.set_column_statistics_enabled(path, EnabledStatistics::None)
                 };
             }

@@ -43,7 +43,7 @@ impl fmt::Display for Type {
 /// One column of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The column's name, as the client sees it. Not empty; otherwise any text.
+    /// The column's name, as the client sees it. Not empty; otherwise any string.
     pub name: String,
     /// The type that every value of the column has, unless it is null.
     pub kind: Type,

@@ -1,4 +1,4 @@
-//! Numbers, blobs and names as text, the same in every text format.
+//! Numbers, blobs and names as text, the same in every string format.
 
 use std::io::Write;
 
@@ -66,7 +66,7 @@ pub fn base64(bytes: &[u8], out: &mut Vec<u8>) {
 /// A column's name where not every character is allowed, by the rule of SQL/XML (ISO/IEC 9075-14):
 /// each that may not stand where it stands becomes `_xHHHH_`, its code point in hexadecimal; so does
 /// the underscore of a literal `_x`. `starts` says what may stand first, `continues` what may
-/// stand behind it.
+/// stand after it.
 ///
 /// ```
 /// use flows_formats::text::escaped_name;

@@ -2,7 +2,7 @@
 //!
 //! Backslash, tab, line feed, carriage return, backspace, form feed and vertical tab are `\\`, `\t`,
 //! `\n`, `\r`, `\b`, `\f` and `\v`, in the header too; a null is `\N`. Blobs are base64; a real is
-//! `NaN`, `Infinity` or `-Infinity` where it is no number.
+//! `NaN`, `Infinity` or `-Infinity` where it is not a number.
 
 use flows_formats::writer::{Writer, equal_to, less_than};
 use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};

@@ -1,4 +1,4 @@
-//! Where text formats spend their time: literals, integers and short texts into a buffer.
+//! Where text formats spend their time: literals, integers and short strings into a buffer.
 //!
 //! A call of `memcpy` for each of these few bytes would cost more than the bytes. The writer keeps
 //! the buffer longer than what is written, so that it can copy in pieces of a fixed size, which are
@@ -6,7 +6,7 @@
 
 use crate::text;
 
-/// A text that stands in every record, such as a key: short ones are copied as one piece.
+/// A string that stands in every record, such as a key: short ones are copied as one piece.
 #[derive(Clone, Debug)]
 pub struct Literal {
     bytes: Vec<u8>,
@@ -31,7 +31,7 @@ impl Literal {
     }
 }
 
-/// Writes behind what a buffer holds, which it owns while it writes: the compiler can then keep the
+/// Writes after what a buffer holds, which it owns while it writes: the compiler can then keep the
 /// buffer's address in a register, since no byte written may be part of it.
 ///
 /// ```
@@ -117,7 +117,7 @@ impl Writer {
         self.at += 8 - zeros;
     }
 
-    /// Writes a text, unless `suspect` finds a byte in it that may not be written as it is: then
+    /// Writes a string, unless `suspect` finds a byte in it that may not be written as it is: then
     /// writes nothing and returns false. `suspect` is given eight bytes at a time, in any order,
     /// some of them twice, a short text filled up with `A`s; see [`less_than`] and [`equal_to`].
     #[inline(always)]

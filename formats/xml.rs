@@ -5,7 +5,7 @@
 //! is forbidden too. Names that are no XML names (section 2.3) are written by SQL/XML's `_xHHHH_`
 //! rule. A null is an empty element with `xsi:nil="true"`; it declares the namespace itself, so that
 //! documents without nulls stay plain. Blobs are base64; a real is `NaN`, `INF` or `-INF`, as
-//! `xs:double` says, where it is no number.
+//! `xs:double` says, where it is not a number.
 
 use std::borrow::Cow;
 

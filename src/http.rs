@@ -57,9 +57,9 @@ pub struct App {
 impl App {
     /// The application that serves the configured streams from a store.
     pub fn new(config: &Config, formats: Registry, store: Arc<dyn Store>) -> App {
-        let whole = |stream: &Arc<Stream>| Arc::new(View::whole(Arc::clone(stream)));
+        let complete = |stream: &Arc<Stream>| Arc::new(View::all(Arc::clone(stream)));
         App {
-            streams: config.streams.iter().map(whole).collect(),
+            streams: config.streams.iter().map(complete).collect(),
             formats,
             connections: Connections::new(store),
             wait: config.database.wait,

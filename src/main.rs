@@ -52,7 +52,7 @@ enum Command {
     /// Load LANL's flows into the table of the stream `flows`
     ///
     /// Each line: time,duration,src_comp,src_port,dst_comp,dst_port,protocol,packet_count,byte_count.
-    /// Lines that are no flows go to SOURCE.rejected, with their number and the reason. All or
+    /// Lines that are not flows go to SOURCE.rejected, with their number and the reason. All or
     /// nothing: interrupted, even killed, the database is as it was before.
     Import {
         /// A file, gzipped or not, or - for standard input
@@ -94,7 +94,7 @@ enum Command {
     /// Pull what is new of a stream into files, each record once
     ///
     /// Each run goes on where the one before stopped, killed or not, until nothing is new. Each file is
-    /// one whole reply, DIR/STREAM-FROM-TO.EXTENSION, called after the positions that it lies between.
+    /// one complete reply, DIR/STREAM-FROM-TO.EXTENSION, called after the positions that it lies between.
     /// Exit codes: 0 done, 75 try later (the server is gone or busy, another run is pulling, the disk is
     /// full), 1 broken, 2 wrong usage.
     Pull {
@@ -110,7 +110,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1_000_000,
               value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
         max_rows: u64,
-        /// Only records that meet this, such as dst_port=445 or byte_count=gt.1000; may be repeated
+        /// Only records that match this, such as dst_port=445 or byte_count=gt.1000; may be repeated
         #[arg(long, value_name = "COLUMN=FILTER", value_parser = filter)]
         filter: Vec<(String, String)>,
         /// Only these columns, such as time,src_comp
@@ -120,7 +120,7 @@ enum Command {
         #[arg(long, value_name = "ORDER", default_value = "time", value_parser = order)]
         order: Order,
     },
-    /// Say what every stream will serve, or what is wrong and how to mend it
+    /// Say what every stream will serve, or what is wrong and how to fix it
     Check {
         #[command(flatten)]
         configured: Configured,
@@ -159,7 +159,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn filter(text: &str) -> Result<(String, String), String> {
     let (column, filter) = text.split_once('=').ok_or("it must be COLUMN=FILTER")?;
     if PARAMETERS.contains(&column) {
-        return Err(format!("{column} is no column; it must be COLUMN=FILTER"));
+        return Err(format!(
+            "{column} is not a column; it must be COLUMN=FILTER"
+        ));
     }
     Ok((column.to_owned(), filter.to_owned()))
 }
@@ -191,7 +193,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let usage = error.is::<Usage>();
-    // The mark is no part of the message.
+    // The mark is not part of the message.
     let message: Vec<_> = error
         .chain()
         .skip(usage.into())
@@ -272,10 +274,10 @@ fn report(config: &Config) -> anyhow::Result<()> {
     match errors {
         0 => Ok(()),
         1 => Err(anyhow!(
-            "1 error; it is on standard output, with the way to mend it"
+            "1 error; it is on standard output, with the way to fix it"
         )),
         _ => Err(anyhow!(
-            "{errors} errors; they are on standard output, with ways to mend them"
+            "{errors} errors; they are on standard output, with ways to fix them"
         )),
     }
     .context(Usage)

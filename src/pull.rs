@@ -1,7 +1,7 @@
-//! Pulls what is new of a stream into a folder: whole files, each record once.
+//! Pulls what is new of a stream into a folder: complete files, each record once.
 //!
-//! Each file is one whole reply, called after the positions that it lies between. The next position is
-//! kept beside them, and noted when a file is whole but has not got its name yet. So a run that was
+//! Each file is one complete reply, called after the positions that it lies between. The next position is
+//! kept beside them, and noted when a file is complete but has not got its name yet. So a run that was
 //! killed at any moment is gone on with: the file that is noted gets its name, any other is thrown
 //! away; files that have their names are never looked at again.
 //!
@@ -59,7 +59,7 @@ pub struct Pulled {
     pub position: Option<String>,
 }
 
-/// Why not all that is new was pulled. The folder is as the last whole file left it.
+/// Why not all that is new was pulled. The folder is as the last complete file left it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PullError {

@@ -59,7 +59,7 @@ impl Order {
                     id: integer(id)?,
                 })
             }
-            // What orders comes first, and there is nothing behind it.
+            // What orders comes first, and there is nothing after it.
             Order::Id => Some(Position {
                 key: integer(text)?,
                 id: i64::MAX,
@@ -86,7 +86,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position behind every record of a second, or of an id.
+    /// The position after every record of a second, or of an id.
     pub fn end_of(key: i64) -> Position {
         Position { key, id: i64::MAX }
     }
@@ -120,7 +120,7 @@ pub enum Operator {
     LessOrEqual,
     /// Equal to one of the values.
     In,
-    /// A text in which `*` stands for any characters and `?` for one. Upper is not lower case.
+    /// A string in which `*` stands for any characters and `?` for one. Upper is not lower case.
     Like,
     /// Null.
     Null,
@@ -135,13 +135,13 @@ pub enum Operand {
     Integer(i64),
     /// For a column of reals. Never NaN.
     Real(f64),
-    /// For a column of texts.
+    /// For a column of strings.
     Text(String),
     /// For a column of blobs.
     Blob(Vec<u8>),
 }
 
-/// A condition that records must meet.
+/// A condition that records must match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
     /// The column's name.
@@ -171,12 +171,12 @@ pub struct View {
 
 impl View {
     /// All columns and records of a stream, in the order of time.
-    pub fn whole(stream: Arc<Stream>) -> View {
+    pub fn all(stream: Arc<Stream>) -> View {
         let schema = stream.schema.clone();
         View::new(stream, schema.columns, Order::Time, Vec::new())
     }
 
-    /// Some columns of a stream, and the records that meet all filters.
+    /// Some columns of a stream, and the records that match all filters.
     pub fn new(
         stream: Arc<Stream>,
         columns: Vec<Column>,

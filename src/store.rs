@@ -65,7 +65,7 @@ pub trait Connection: Send {
     /// What the database said.
     fn sliceable(&mut self, view: &View) -> Result<bool, StoreError>;
 
-    /// The position of the range's record number `records`, counted from 1, whether it meets the
+    /// The position of the range's record number `records`, counted from 1, whether it matches the
     /// filters or not; `None` when the range has fewer. The range's limit does not count.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ pub trait Connection: Send {
         cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError>;
 
-    /// The position of the range's last record, whether it meets the filters or not; `None` when the
+    /// The position of the range's last record, whether it matches the filters or not; `None` when the
     /// range is empty. The range's limit does not count.
     ///
     /// # Errors
@@ -92,13 +92,13 @@ pub trait Connection: Send {
         cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError>;
 
-    /// How many records of the range meet the filters; no more than its limit.
+    /// How many records of the range match the filters; no more than its limit.
     ///
     /// # Errors
     /// [`StoreError::Stopped`] when `cancel` was set; otherwise what the database said.
     fn count(&mut self, view: &View, range: &Range, cancel: &Cancel) -> Result<u64, StoreError>;
 
-    /// A position within the range, about `records` records behind its beginning, found at less
+    /// A position within the range, about `records` records after its beginning, found at less
     /// cost than [`Connection::nth`]; `None` when the range has no more, or not many more.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ pub trait Sink: Any + Send {
     /// [`Stop`] ends the scan.
     fn tick(&mut self) -> Result<(), Stop>;
 
-    /// Told that the next record has a text that was not UTF-8 and has U+FFFD in it now.
+    /// Told that the next record has a string that was not UTF-8 and has U+FFFD in it now.
     fn replaced(&mut self);
 }
 

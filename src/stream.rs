@@ -61,15 +61,15 @@ pub struct Chunk {
     crc: Crc,
     /// How many records end in this chunk.
     pub records: u64,
-    /// How many texts in them were not UTF-8.
+    /// How many strings in them were not UTF-8.
     pub replaced: u64,
-    /// What ends behind this chunk.
+    /// What ends after this chunk.
     pub boundary: Boundary,
     /// What the head of the reply says. Only the first chunk has it.
     pub end: Option<ReplyEnd>,
 }
 
-/// What ends behind a chunk.
+/// What ends after a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundary {
     /// Nothing.
@@ -302,7 +302,7 @@ impl Pump {
         {
             // All of it is in the first chunk.
             let count = head.count;
-            let end = reply_end::behind(
+            let end = reply_end::after(
                 lease,
                 view,
                 range,

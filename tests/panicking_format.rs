@@ -110,7 +110,7 @@ fn a_format_that_panics_breaks_its_stream_and_nothing_else() {
             assert!(broken.starts_with("HTTP/1.1 200 OK"), "{broken:.100}");
             assert!(
                 !broken.ends_with("\r\n0\r\n\r\n"),
-                "sorted {sorted}: it looks whole"
+                "sorted {sorted}: it looks complete"
             );
             let early = get(address, "flows.early");
             assert!(
@@ -119,8 +119,8 @@ fn a_format_that_panics_breaks_its_stream_and_nothing_else() {
             );
             assert!(early.contains("application/problem+json"), "{early}");
         }
-        let whole = get(address, "flows.csv");
-        assert!(whole.ends_with("\r\n0\r\n\r\n"));
-        assert!(whole.matches(",N").count() > 10_000);
+        let complete = get(address, "flows.csv");
+        assert!(complete.ends_with("\r\n0\r\n\r\n"));
+        assert!(complete.matches(",N").count() > 10_000);
     }
 }

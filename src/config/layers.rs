@@ -20,7 +20,7 @@ impl Layers {
     /// Reads all sources. Every key must be one that the defaults have, with a value of the type
     /// that it has there.
     pub(super) fn read(file: Option<&Path>) -> Result<Layers, ConfigError> {
-        // Parsing a text that is compiled in and tested.
+        // Parsing a string that is compiled in and tested.
         let mut defaults = parse(DEFAULTS, "the defaults")?;
         let mut builder = Config::builder();
         let name = file.map(|file| file.display().to_string());
@@ -136,7 +136,7 @@ fn written(path: &str, untyped: bool) -> String {
 }
 
 /// Refuses a key that the defaults lack and a value of another type than theirs. What comes from
-/// the environment is a text, which may be a number's.
+/// the environment is a string, which may be a number's.
 fn verify(
     value: &Value,
     default: &Value,
@@ -216,7 +216,7 @@ fn kind(kind: &ValueKind) -> &'static str {
         ValueKind::Nil => "nothing",
         ValueKind::Boolean(_) => "true or false",
         ValueKind::Float(_) => "a number with a point",
-        ValueKind::String(_) => "a text",
+        ValueKind::String(_) => "a string",
         ValueKind::Table(_) => "a section",
         ValueKind::Array(_) => "a list",
         _ => "a whole number",

@@ -45,7 +45,7 @@ impl Stream for Body {
             return Poll::Ready(Some(Err(error)));
         }
         loop {
-            if body.log.whole {
+            if body.log.complete {
                 body.log.ended("complete");
                 return Poll::Ready(None);
             }
@@ -79,7 +79,7 @@ pub(super) struct Log {
     records: u64,
     replaced: u64,
     bytes: u64,
-    whole: bool,
+    complete: bool,
     ended: Option<String>,
 }
 
@@ -94,7 +94,7 @@ impl Log {
             records: 0,
             replaced: 0,
             bytes: 0,
-            whole: false,
+            complete: false,
             ended: None,
         }
     }
@@ -104,7 +104,7 @@ impl Log {
         self.records += chunk.records;
         self.replaced += chunk.replaced;
         self.bytes += chunk.bytes.len() as u64;
-        self.whole = chunk.boundary == Boundary::Document;
+        self.complete = chunk.boundary == Boundary::Document;
     }
 
     /// Says how the request ended, unless that was said already.

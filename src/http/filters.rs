@@ -33,7 +33,7 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
     if operator == Operator::Equal && (text.starts_with("is.") || text.starts_with("not.")) {
         let (name, text) = (&column.name, shortened(text));
         let detail = format!(
-            "{name} is {text:?}; it must be is.null or not.null, or eq.{text} for that very text"
+            "{name} is {text:?}; it must be is.null or not.null, or eq.{text} for that very string"
         );
         return Err(problem(detail).listing(["is.null", "not.null"]));
     }
@@ -43,7 +43,7 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
             let allowed = match column.kind {
                 Type::Integer => "an integer of 64 bits",
                 Type::Real => "a number",
-                Type::Text => "a text",
+                Type::Text => "a string",
                 Type::Blob => "bytes in base64",
             };
             let detail = format!("{name} is compared to {value:?}; it must be {allowed}");
@@ -60,7 +60,7 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
                 let (name, text) = (&column.name, shortened(text));
                 let detail = format!(
                     "{name} is {text:?}; a list is in.(A,B), with values that have commas or quotes \
-                     in quotes; eq.{text} means that very text"
+                     in quotes; eq.{text} means that very string"
                 );
                 problem(detail).allowing_only("in.(A,B)")
             })?;
@@ -69,7 +69,10 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
                 .collect::<Result<_, _>>()?
         }
         Operator::Like if column.kind != Type::Text => {
-            let detail = format!("{} is no text, so that it is like nothing", column.name);
+            let detail = format!(
+                "{} is not a string, so that it is like nothing",
+                column.name
+            );
             return Err(problem(detail).allowing_only("eq, ne, gt, gte, lt, lte, in, is, not"));
         }
         _ => vec![operand(value)?],
@@ -82,7 +85,7 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
     })
 }
 
-/// What follows from a filter and may be found through an index, where the filter is not: a text
+/// What follows from a filter and may be found through an index, where the filter is not: a string
 /// that is like `C17*` lies between `C17` and `C18`.
 pub(super) fn bounds(filter: &Filter) -> Vec<Filter> {
     let (Operator::Like, Some(Operand::Text(pattern))) = (filter.operator, filter.operands.first())
@@ -99,12 +102,12 @@ pub(super) fn bounds(filter: &Filter) -> Vec<Filter> {
         ..filter.clone()
     };
     let mut bounds = vec![bound(Operator::GreaterOrEqual, beginning.to_owned())];
-    bounds.extend(behind(beginning).map(|text| bound(Operator::Less, text)));
+    bounds.extend(after(beginning).map(|text| bound(Operator::Less, text)));
     bounds
 }
 
-/// The least text behind all that begin like this one.
-fn behind(beginning: &str) -> Option<String> {
+/// The least text after all that begin like this one.
+fn after(beginning: &str) -> Option<String> {
     let mut text = beginning.to_owned();
     while let Some(last) = text.pop() {
         let mut greater = u32::from(last) + 1..=u32::from(char::MAX);
@@ -124,7 +127,7 @@ fn operand(kind: Type, value: &str) -> Option<Operand> {
             let real: f64 = value.parse().ok().filter(|_| plain)?;
             (!real.is_nan()).then_some(Operand::Real(real))
         }
-        // A text of SQLite's may have any character.
+        // A string of SQLite's may have any character.
         Type::Text => Some(Operand::Text(value.to_owned())),
         Type::Blob => STANDARD.decode(value).ok().map(Operand::Blob),
     }
@@ -139,27 +142,27 @@ pub(super) fn list_of(list: &str) -> Option<Vec<String>> {
         let mut part = String::new();
         if let Some(mut quoted) = rest.strip_prefix('"') {
             loop {
-                let (text, behind) = quoted.split_once('"')?;
+                let (text, after) = quoted.split_once('"')?;
                 part.push_str(text);
-                match behind.strip_prefix('"') {
+                match after.strip_prefix('"') {
                     Some(more) => {
                         part.push('"');
                         quoted = more;
                     }
                     None => {
-                        rest = behind;
+                        rest = after;
                         break;
                     }
                 }
             }
         } else {
             let end = rest.find(',').unwrap_or(rest.len());
-            let (text, behind) = rest.split_at(end);
+            let (text, after) = rest.split_at(end);
             if text.contains('"') {
                 return None;
             }
             part.push_str(text);
-            rest = behind;
+            rest = after;
         }
         parts.push(part);
         if rest.is_empty() {
@@ -174,7 +177,7 @@ pub(super) fn list_of(list: &str) -> Option<Vec<String>> {
 mod tests {
     use flows_formats::{Column, Type};
 
-    use super::{behind, filter, list_of};
+    use super::{after, filter, list_of};
     use crate::selection::{Operand, Operator};
 
     #[test]
@@ -204,7 +207,7 @@ mod tests {
             ("a\u{10FFFF}", Some("b")),
             ("\u{10FFFF}", None),
         ] {
-            assert_eq!(behind(beginning).as_deref(), expected);
+            assert_eq!(after(beginning).as_deref(), expected);
         }
     }
 

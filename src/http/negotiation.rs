@@ -35,7 +35,7 @@ fn weighted(list: &str) -> Vec<Weighted> {
     split(list, ',').into_iter().filter_map(item).collect()
 }
 
-/// The parts of a text between separators that are not within quotes.
+/// The parts of a string between separators that are not within quotes.
 fn split(text: &str, separator: char) -> Vec<String> {
     let mut parts = vec![String::new()];
     let (mut quoted, mut escaped) = (false, false);

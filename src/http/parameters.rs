@@ -46,7 +46,7 @@ const MOST_FILTERS: usize = 300;
 /// The most values in them: SQLite binds some 30,000.
 const MOST_VALUES: usize = 10_000;
 
-/// Parameters that are no common ones: filters, and options of the format.
+/// Parameters other than the common ones: filters, and options of the format.
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
 fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, Problem> {
@@ -109,7 +109,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     };
     match order {
         Order::Time => {
-            // The window's bounds lie behind every record of their second.
+            // The window's bounds lie after every record of their second.
             let (after, before) = (
                 window.0.map(Position::end_of),
                 window.1.map(Position::end_of),
@@ -252,7 +252,7 @@ fn not_utf8(pair: &str) -> Problem {
         .next()
         .unwrap_or_default();
     let detail = format!(
-        "{} is {:?}, which is no UTF-8 where U+FFFD stands",
+        "{} is {:?}, which is not UTF-8 where U+FFFD stands",
         shortened(&name),
         shortened(&value)
     );

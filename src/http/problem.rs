@@ -134,7 +134,7 @@ impl Problem {
     }
 
     pub(super) fn response(&self) -> Response {
-        // A struct of texts and numbers is always JSON.
+        // A struct of strings and numbers is always JSON.
         let mut body = serde_json::to_vec_pretty(&self.0).unwrap_or_default();
         body.push(b'\n');
         let mut response = Response::new(body.into());

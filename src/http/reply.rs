@@ -23,7 +23,7 @@ pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
     let mut log = Log::new(&asked);
     let end;
     let mut response = match begin(&asked, lease, &mut log).await {
-        Ok(Begun::Whole(first)) => {
+        Ok(Begun::Complete(first)) => {
             log.ended(if request.head {
                 "complete, head only"
             } else {
@@ -54,8 +54,8 @@ pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
 
 /// A reply whose head can be written.
 enum Begun {
-    /// The whole document.
-    Whole(stream::Chunk),
+    /// The complete document.
+    Complete(stream::Chunk),
     /// The document's first chunk, and the others.
     Streaming(stream::Chunk, stream::Chunks),
 }
@@ -65,10 +65,10 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let (range, coding) = (asked.range, asked.coding);
     if !asked.count
-        && let Some(whole) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding)
+        && let Some(complete) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding)
     {
-        log.sent(&whole);
-        return Ok(Begun::Whole(whole));
+        log.sent(&complete);
+        return Ok(Begun::Complete(complete));
     }
     let mut chunks = stream::start(
         lease,
@@ -81,13 +81,13 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
     let first = chunks.next().await.map_err(|error| problem(&error))?;
     if first.boundary == Boundary::Document {
         log.sent(&first);
-        return Ok(Begun::Whole(first));
+        return Ok(Begun::Complete(first));
     }
     if !asked.request.takes_chunks {
         return Err(Problem::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             "this reply is too long for HTTP/1.0, whose clients cannot tell a broken stream from a \
-             whole one; ask with HTTP/1.1 (behind nginx: proxy_http_version 1.1), or for less, \
+             complete one; ask with HTTP/1.1 (behind nginx: proxy_http_version 1.1), or for less, \
              with limit or a narrower window",
         ));
     }

@@ -21,7 +21,7 @@ pub(super) struct Request {
     /// Whether only a head is wanted.
     pub(super) head: bool,
     /// Whether the client takes a body without a length: HTTP/1.1 does, HTTP/1.0 could not tell a
-    /// broken one from a whole one.
+    /// broken one from a complete one.
     pub(super) takes_chunks: bool,
     /// What it would like to get: `Accept`, if it has one.
     pub(super) accept: Option<String>,

@@ -21,14 +21,14 @@ pub const COLUMNS: [(&str, Type); 9] = [
 pub enum Field<'l> {
     /// A 64-bit integer.
     Integer(i64),
-    /// A text that is not empty.
+    /// A string that is not empty.
     Text(&'l str),
 }
 
 /// Reads one line, without its line end.
 ///
 /// # Errors
-/// Why the line is no flow, for the one who has to mend it.
+/// Why the line is not a flow, for the one who has to fix it.
 ///
 /// ```
 /// use flows::lanl::flow::{Field, fields};

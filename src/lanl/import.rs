@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `lanl/import/source.rs` | lines out of a file, a gzip file or standard input |
 //! | `lanl/import/batches.rs` | reads and understands lines while others are written |
-//! | `lanl/import/target.rs` | the database: a new one appears whole, an old one in one transaction |
+//! | `lanl/import/target.rs` | the database: a new one appears complete, an old one in one transaction |
 //! | `lanl/import/interrupt.rs` | the moment after which it cannot be interrupted |
 //! | `lanl/import/rejected.rs` | the lines that were not kept |
 

@@ -14,7 +14,7 @@ const STATE: &str = ".flows-pull.json";
 /// The lock's file.
 const LOCK: &str = ".flows-pull.lock";
 
-/// What a file is called behind its final name until it is whole.
+/// What a file is called after its final name until it is complete.
 const PART: &str = ".part";
 
 /// What is kept from one run to the next.
@@ -24,8 +24,9 @@ struct State {
     source: String,
     /// Behind it, the next run goes on.
     position: Option<String>,
-    /// The file that ends there. It is whole, but it may still be called `.part`.
-    whole: Option<String>,
+    /// The file that ends there. It is complete, but it may still be called `.part`.
+    #[serde(alias = "whole")]
+    complete: Option<String>,
 }
 
 /// A folder that this run alone writes into.
@@ -39,7 +40,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Locks the folder, and tidies up behind a run that was killed.
+    /// Locks the folder, and tidies up after a run that was killed.
     pub(super) fn open(pull: &Pull) -> Result<Folder, PullError> {
         let path = &pull.folder;
         let unusable = |path: &Path, reason| PullError::Folder {
@@ -66,7 +67,7 @@ impl Folder {
             state: State {
                 source: source(pull),
                 position: None,
-                whole: None,
+                complete: None,
             },
             _lock: lock,
         };
@@ -108,14 +109,14 @@ impl Folder {
         Ok(true)
     }
 
-    /// Gives the file that is noted its name, and removes those that are not whole. `known` says
+    /// Gives the file that is noted its name, and removes those that are not complete. `known` says
     /// whether there was a state.
     fn tidy(&mut self, known: bool) -> Result<(), PullError> {
         let failed = |reason| write(&self.path, reason);
-        if let Some(whole) = &self.state.whole {
+        if let Some(complete) = &self.state.complete {
             match fs::rename(
-                self.path.join(format!("{whole}{PART}")),
-                self.path.join(whole),
+                self.path.join(format!("{complete}{PART}")),
+                self.path.join(complete),
             ) {
                 Ok(()) => self.sync().map_err(failed)?,
                 // It has its name already.
@@ -129,7 +130,7 @@ impl Folder {
                 continue;
             };
             match name.strip_suffix(PART) {
-                Some(whole) if self.is_ours(whole) => {
+                Some(complete) if self.is_ours(complete) => {
                     fs::remove_file(self.path.join(&name)).map_err(failed)?;
                 }
                 None if !known && self.is_ours(&name) => {
@@ -151,8 +152,8 @@ impl Folder {
     /// Whether a file of that name is one of this stream, between two positions.
     fn is_ours(&self, name: &str) -> bool {
         let between = || {
-            let behind = name.strip_prefix(self.stream.as_str())?.strip_prefix('-')?;
-            behind.strip_suffix(self.extension)?.strip_suffix('.')
+            let after = name.strip_prefix(self.stream.as_str())?.strip_prefix('-')?;
+            after.strip_suffix(self.extension)?.strip_suffix('.')
         };
         between().is_some_and(|positions| {
             let positions = positions.strip_prefix("start").unwrap_or(positions);
@@ -170,12 +171,12 @@ impl Folder {
     pub(super) fn note(
         &self,
         position: Option<&str>,
-        whole: Option<&str>,
+        complete: Option<&str>,
     ) -> Result<(), PullError> {
         let state = State {
             source: self.state.source.clone(),
             position: position.map(str::to_owned),
-            whole: whole.map(str::to_owned),
+            complete: complete.map(str::to_owned),
         };
         let path = self.path.join(STATE);
         let part = self.path.join(format!("{STATE}{PART}"));
@@ -196,13 +197,13 @@ impl Folder {
     /// Begins the file of the records between two positions.
     pub(super) fn part(&self, after: Option<&str>, until: &str) -> Result<Part<'_>, PullError> {
         let (from, to) = (in_name(after), in_name(Some(until)));
-        let whole = format!("{}-{from}-{to}.{}", self.stream, self.extension);
-        let path = self.path.join(format!("{whole}{PART}"));
+        let complete = format!("{}-{from}-{to}.{}", self.stream, self.extension);
+        let path = self.path.join(format!("{complete}{PART}"));
         let file = File::create(&path).map_err(|reason| write(&path, reason))?;
         Ok(Part {
             folder: self,
             path,
-            whole,
+            complete,
             file,
             bytes: 0,
             noted: false,
@@ -214,12 +215,12 @@ impl Folder {
 pub(super) struct Part<'f> {
     folder: &'f Folder,
     path: PathBuf,
-    /// Its name when it is whole.
-    whole: String,
+    /// Its name when it is complete.
+    complete: String,
     file: File,
     /// How many bytes are written.
     pub(super) bytes: u64,
-    /// Whether the state may say that it is whole.
+    /// Whether the state may say that it is complete.
     noted: bool,
 }
 
@@ -230,14 +231,14 @@ impl Part<'_> {
         written.map_err(|reason| write(&self.path, reason))
     }
 
-    /// Notes that it is whole and ends at `position`, and gives it its name, when all of it is on the
+    /// Notes that it is complete and ends at `position`, and gives it its name, when all of it is on the
     /// disk.
     pub(super) fn finish(mut self, position: &str) -> Result<(), PullError> {
         let failed = |reason| write(&self.path, reason);
         self.file.sync_all().map_err(failed)?;
         self.noted = true;
-        self.folder.note(Some(position), Some(&self.whole))?;
-        fs::rename(&self.path, self.folder.path.join(&self.whole))
+        self.folder.note(Some(position), Some(&self.complete))?;
+        fs::rename(&self.path, self.folder.path.join(&self.complete))
             .and_then(|()| self.folder.sync())
             .map_err(failed)
     }

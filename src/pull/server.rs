@@ -23,7 +23,7 @@ pub(super) struct Server<'p> {
 pub(super) struct Page {
     /// Where it ends, if the server says so.
     pub(super) position: Option<String>,
-    /// Whether there is more behind it.
+    /// Whether there is more after it.
     pub(super) more: bool,
     /// Whether there is no record in it.
     pub(super) empty: bool,
@@ -140,7 +140,7 @@ impl<'p> Server<'p> {
         let mut reply = reply.map_err(|error| match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => refused(
                 url,
-                format!("this is no URL that can be asked for ({error})"),
+                format!("this is not a URL that can be asked for ({error})"),
             ),
             error => Failure::passing(url, error.to_string()),
         })?;
@@ -194,7 +194,7 @@ impl<'p> Server<'p> {
             .get("transfer-encoding")
             .is_some_and(|coding| coding == "chunked");
         if !chunked && !headers.contains_key("content-length") {
-            let reason = "something in between has taken from the reply what tells a whole one from \
+            let reason = "something in between has taken from the reply what tells a complete one from \
                           one that was cut off (Content-Length, or Transfer-Encoding: chunked)";
             return Err(refused(&url, reason.to_owned()));
         }

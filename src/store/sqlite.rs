@@ -9,7 +9,7 @@
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
 //! | `sqlite/query.rs` | the SQL of a scan, of its filters, of positions |
 //! | `sqlite/values.rs` | SQLite's values as the types that the stream declares |
-//! | `sqlite/check.rs` | what is wrong with a database, and how to mend it |
+//! | `sqlite/check.rs` | what is wrong with a database, and how to fix it |
 
 pub mod check;
 mod connection;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::CHUNK_BYTES;
 
-/// The room of a chunk: its last record ends behind [`CHUNK_BYTES`].
+/// The room of a chunk: its last record ends after [`CHUNK_BYTES`].
 const ROOM: usize = CHUNK_BYTES + CHUNK_BYTES / 16;
 
 /// The buffers of one stream that are free.

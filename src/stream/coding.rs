@@ -52,7 +52,7 @@ const GZIP_HEAD: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255];
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
 /// What stands between two zstd frames: a skippable frame with nothing in it (RFC 8878 section
-/// 3.1.2), its first half behind the one and its second half before the other. Some clients (httpx
+/// 3.1.2), its first half after the one and its second half before the other. Some clients (httpx
 /// 0.28) take what follows for an error when a chunk of theirs ends where a frame does.
 const SKIPPED: ([u8; 4], [u8; 4]) = ([0x50, 0x2A, 0x4D, 0x18], [0; 4]);
 
@@ -60,7 +60,7 @@ const SKIPPED: ([u8; 4], [u8; 4]) = ([0x50, 0x2A, 0x4D, 0x18], [0; 4]);
 pub(super) struct Compressor {
     codec: Codec,
     /// Whether there are slices before this one.
-    behind: bool,
+    continues: bool,
     begun: bool,
 }
 
@@ -71,8 +71,8 @@ enum Codec {
 }
 
 impl Compressor {
-    /// A compressor of the first slice of a document, or of one `behind` others.
-    pub(super) fn new(coding: ContentCoding, behind: bool) -> io::Result<Compressor> {
+    /// A compressor of the first slice of a document, or of one that `continues` after others.
+    pub(super) fn new(coding: ContentCoding, continues: bool) -> io::Result<Compressor> {
         let codec = match coding {
             ContentCoding::Zstd(level) => {
                 let mut context = CCtx::try_create()
@@ -89,7 +89,7 @@ impl Compressor {
         };
         Ok(Compressor {
             codec,
-            behind,
+            continues,
             begun: false,
         })
     }
@@ -106,7 +106,7 @@ impl Compressor {
         let mut crc = Crc::new();
         match &mut self.codec {
             Codec::Zstd(context) => {
-                if begins && self.behind {
+                if begins && self.continues {
                     out.extend_from_slice(&SKIPPED.1);
                 }
                 zstd(context, bytes, boundary != Boundary::Nothing, out)?;
@@ -115,7 +115,7 @@ impl Compressor {
                 }
             }
             Codec::Gzip(compress) => {
-                if begins && !self.behind {
+                if begins && !self.continues {
                     out.extend_from_slice(&GZIP_HEAD);
                 }
                 crc.update(bytes);

@@ -39,7 +39,7 @@ pub(super) struct Document {
     /// Made with the first chunk.
     compressor: Option<Compressor>,
     /// Whether slices stand before what it codes.
-    behind: bool,
+    continues: bool,
     sender: Sender,
     /// The records written so far.
     pub(super) records: u64,
@@ -82,7 +82,7 @@ impl Document {
         }
     }
 
-    /// A slice of a document, behind other records.
+    /// A slice of a document, after other records.
     pub(super) fn slice(
         encoder: Box<dyn RecordEncoder>,
         sender: Sender,
@@ -92,7 +92,7 @@ impl Document {
         Document {
             buffer: buffers.take(),
             follows: true,
-            behind: true,
+            continues: true,
             ..Document::unwritten(encoder, sender, coding, buffers)
         }
     }
@@ -111,7 +111,7 @@ impl Document {
             buffers: buffers.clone(),
             coding,
             compressor: None,
-            behind: false,
+            continues: false,
             sender,
             records: 0,
             last: None,
@@ -155,10 +155,10 @@ impl Document {
             .map_err(|error| StreamError::format(view, error))
     }
 
-    /// Goes on behind slices that others have written, with so many records in all by now.
+    /// Goes on after slices that others have written, with so many records in all by now.
     pub(super) fn go_on(&mut self, sender: Sender, records: u64) {
         self.sender = sender;
-        (self.compressor, self.behind) = (None, true);
+        (self.compressor, self.continues) = (None, true);
         self.records = records;
         self.sent = Some(records);
     }
@@ -210,7 +210,7 @@ impl Document {
     fn code(&mut self, bytes: &[u8], boundary: Boundary) -> std::io::Result<(Vec<u8>, Crc)> {
         let compressor = match &mut self.compressor {
             Some(compressor) => compressor,
-            none => none.insert(Compressor::new(self.coding, self.behind)?),
+            none => none.insert(Compressor::new(self.coding, self.continues)?),
         };
         let mut coded = self.buffers.take();
         let crc = compressor.code(bytes, boundary, &mut coded)?;

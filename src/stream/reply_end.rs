@@ -11,7 +11,7 @@ pub struct ReplyEnd {
     /// where it was asked to begin if there is none. `None` when it was not asked to begin anywhere,
     /// when a limit counts what filters let through, or when that takes a view too long to say.
     pub position: Option<Position>,
-    /// Whether there are records behind it that the limit cut off.
+    /// Whether there are records after it that the limit cut off.
     pub more: bool,
     /// How many records there are, if that was asked.
     pub count: Option<u64>,
@@ -58,7 +58,7 @@ fn found(
 }
 
 /// What is known when all records are written: so many, the last at that position.
-pub(super) fn behind(
+pub(super) fn after(
     lease: &mut Lease,
     view: &View,
     range: &Range,
@@ -77,7 +77,7 @@ fn ended(
 ) -> Result<ReplyEnd, StoreError> {
     let filtered = !view.filters.is_empty();
     let (position, more) = match last {
-        // Whether those behind it meet the filters would have to be looked at: an empty page more
+        // Whether those after it match the filters would have to be looked at: an empty page more
         // does no harm.
         Some(last) if range.limit == Some(records) => {
             let more = filtered || is_more(lease, view, range, last, cancel).unwrap_or(true);

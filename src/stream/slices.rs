@@ -40,7 +40,7 @@ pub(super) struct Slices<'a> {
     pub(super) records: AtomicU64,
     /// How many helpers there still are.
     pub(super) helping: AtomicUsize,
-    /// Whether a slice failed, so that those behind it are of no use.
+    /// Whether a slice failed, so that those after it are of no use.
     pub(super) failed: AtomicBool,
 }
 
@@ -131,7 +131,7 @@ impl Slices<'_> {
             .map_err(|_| StoreError::Stopped.into())
     }
 
-    /// Breaks the document behind the slices taken so far.
+    /// Breaks the document after the slices taken so far.
     fn fail(&self, error: StreamError) {
         self.failed.store(true, Ordering::Relaxed);
         if let Some(sender) = queue(self.queue, 1) {

@@ -21,7 +21,7 @@ const MOST_BYTES: usize = 64 * 1024;
 /// How long a small document may take: the thread that writes it has other connections to serve.
 const MOST_TIME: Duration = Duration::from_millis(1);
 
-/// Writes the whole document on this thread, if it is small and the store is prompt; `None` if it is
+/// Writes the complete document on this thread, if it is small and the store is prompt; `None` if it is
 /// not, or if anything is wrong with it, which [`super::start`] will tell.
 pub fn at_once(
     lease: &mut Lease,
@@ -61,7 +61,7 @@ fn write(
     small.encoder.begin(&mut small.buffer).ok()?;
     let (mut small, scanned) = lease.scan(view, range, small, &Cancel::default());
     scanned.ok()?;
-    let end = reply_end::behind(
+    let end = reply_end::after(
         lease,
         view,
         range,

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::harness::{FLOWS, Reply, Server, database, folder, generated, run, ten_records};
 
-/// A table whose record with this id has a `byte_count` that is no number.
+/// A table whose record with this id has a `byte_count` that is not a number.
 fn wrong_at(folder: &std::path::Path, id: u64) -> std::path::PathBuf {
     let path = generated(folder, 20_000);
     let broken = folder.join("broken.db");
@@ -36,7 +36,7 @@ fn a_wrong_value_before_the_first_chunk_is_a_500_that_names_it() {
                 "column byte_count",
                 "id 3",
                 "lots",
-                "no integer",
+                "not an integer",
             ],
         );
     }
@@ -63,7 +63,7 @@ fn a_wrong_value_after_the_head_breaks_the_body_every_time() {
     for format in ["json", "xml", "csv"] {
         for _ in 0..10 {
             let reply = server.get(&format!("{FLOWS}.{format}"));
-            assert_eq!((reply.status, reply.whole), (200, false), "{format}");
+            assert_eq!((reply.status, reply.complete), (200, false), "{format}");
             assert!(
                 !reply.body.contains("lots"),
                 "an error is never written as a record"
@@ -99,7 +99,7 @@ fn a_corrupt_page_breaks_the_body() {
     drop(file);
     let server = Server::of(folder.path(), &path);
     let reply = server.get(&format!("{FLOWS}.csv"));
-    assert_eq!((reply.status, reply.whole), (200, false));
+    assert_eq!((reply.status, reply.complete), (200, false));
     server.logged(&["broken: stream flows", "malformed"]);
 }
 
@@ -117,7 +117,7 @@ fn a_table_that_is_dropped_while_serving_is_a_500_and_one_that_returns_is_served
         500,
         &["stream flows", "no such table: flows", "flows check"],
     );
-    // The same records, but as texts: what is compared follows the table.
+    // The same records, but as strings: what is compared follows the table.
     connection
         .execute_batch(
             "CREATE TABLE flows (id, time, duration, src_comp, src_port, dst_comp, dst_port,

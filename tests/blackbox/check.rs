@@ -1,4 +1,4 @@
-//! `flows check`: what it finds, and that what it advises mends it.
+//! `flows check`: what it finds, and that what it advises fixes it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -219,13 +219,13 @@ fn times_and_ids_that_are_no_integers_are_errors_with_the_reason() {
             "1, '2020-01-01 00:00:00'",
             &[
                 "time column",
-                "the text \"2020-01-01 00:00:00\"",
+                "the string \"2020-01-01 00:00:00\"",
                 "64-bit integer",
                 "ordered",
             ][..],
         ),
         ("1, 1.5", &["time column", "1.5"]),
-        ("'a', 1", &["id column", "the text \"a\""]),
+        ("'a', 1", &["id column", "the string \"a\""]),
         ("1, NULL", &["time column", "null"]),
     ] {
         let folder = folder();

@@ -130,11 +130,11 @@ fn slow_clients_hold_the_scan_and_no_memory() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(most <= 256, "{most} MiB");
-    // They are held, not lost: one that is read after all gets its whole document.
+    // They are held, not lost: one that is read after all gets its complete document.
     let mut reader = readers.pop().unwrap();
     let mut length = 0;
     loop {
-        let chunk = chunk(&mut reader).expect("a whole stream");
+        let chunk = chunk(&mut reader).expect("a complete stream");
         if chunk.is_empty() {
             break;
         }
@@ -186,7 +186,12 @@ fn a_thousand_waiting_requests_are_served_in_turn() {
     drop(holders);
     for tcp in waiting {
         let reply = Reply::read(tcp);
-        assert_eq!((reply.status, reply.whole), (200, true), "{}", reply.body);
+        assert_eq!(
+            (reply.status, reply.complete),
+            (200, true),
+            "{}",
+            reply.body
+        );
     }
 }
 
@@ -224,14 +229,14 @@ fn streams_that_do_not_finish_in_time_are_broken() {
     assert_eq!(Reply::head(&mut reader).status, 200);
     server.signal("INT");
     assert_eq!(server.ended(), Some(0));
-    let mut whole = false;
+    let mut complete = false;
     while let Some(chunk) = chunk(&mut reader) {
-        whole = chunk.is_empty();
-        if whole {
+        complete = chunk.is_empty();
+        if complete {
             break;
         }
     }
-    assert!(!whole, "a stream that was cut off has no end");
+    assert!(!complete, "a stream that was cut off has no end");
 }
 
 #[test]

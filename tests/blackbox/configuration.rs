@@ -104,7 +104,7 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         (
             "[database]\npool_size = 'many'",
             &[
-                "database.pool_size in c.toml is a text (many)",
+                "database.pool_size in c.toml is a string (many)",
                 "a whole number",
             ],
         ),
@@ -138,7 +138,7 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         ),
         (
             "[database]\npath = 5",
-            &["database.path in c.toml is a whole number (5); it must be a text"],
+            &["database.path in c.toml is a whole number (5); it must be a string"],
         ),
         (
             "[server]\nlisten = 'localhost'",
@@ -176,7 +176,7 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         (
             "FLOWS__DATABASE__POOL_SIZE",
             "x",
-            &["FLOWS__DATABASE__POOL_SIZE in the environment is a text (x)"],
+            &["FLOWS__DATABASE__POOL_SIZE in the environment is a string (x)"],
         ),
         (
             "FLOWS__STREAMS",
@@ -258,7 +258,7 @@ fn streams_are_checked() {
         (
             "table = 't'\n",
             "",
-            &["streams[0].table in c.toml is missing; it must be a text"],
+            &["streams[0].table in c.toml is missing; it must be a string"],
         ),
         (
             "'x', type = 'text'",

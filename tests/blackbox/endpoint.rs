@@ -152,7 +152,7 @@ fn windows_are_open_below_and_closed_above_and_in_time_id_order() {
 fn consecutive_windows_give_the_table() {
     let folder = folder();
     let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
-    let whole = server.document(&format!("{FLOWS}.csv"));
+    let complete = server.document(&format!("{FLOWS}.csv"));
     let mut joined = String::new();
     for (after, before) in [
         (0, 1000),
@@ -170,12 +170,12 @@ fn consecutive_windows_give_the_table() {
         joined.push_str(records);
     }
     assert!(
-        whole == joined,
+        complete == joined,
         "{} and {} bytes",
-        whole.len(),
+        complete.len(),
         joined.len()
     );
-    assert_eq!(whole.lines().count(), 20_001);
+    assert_eq!(complete.lines().count(), 20_001);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
             "scanned_before=%FF",
             "scanned_before",
             "\u{FFFD}",
-            &["no UTF-8"],
+            &["not UTF-8"],
         ),
         (
             "scanned_before=%D9%A1",
@@ -382,7 +382,7 @@ fn http_1_0_gets_only_what_has_a_length() {
     let folder = folder();
     let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
     let reply = server.raw(&format!("GET {FLOWS}?limit=2 HTTP/1.0\r\n\r\n"));
-    assert_eq!((reply.status, reply.whole), (200, true));
+    assert_eq!((reply.status, reply.complete), (200, true));
     assert_eq!(reply.header("content-length"), reply.body.len().to_string());
     let reply = server.raw(&format!("GET {FLOWS} HTTP/1.0\r\n\r\n"));
     reply.problem(505, &["HTTP/1.0", "proxy_http_version 1.1"]);

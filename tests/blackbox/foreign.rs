@@ -251,9 +251,9 @@ fn slices_of_block_formats_hold_the_same_records_as_one_piece() {
             "limit=77777",
             "scanned_after=500000&scanned_before=4900000",
         ] {
-            let (sliced, whole) = (read(&many, query), read(&one, query));
-            assert!(whole.len() > 70_000);
-            assert!(sliced == whole, "{format} {query}");
+            let (sliced, complete) = (read(&many, query), read(&one, query));
+            assert!(complete.len() > 70_000);
+            assert!(sliced == complete, "{format} {query}");
         }
     }
 }
@@ -332,7 +332,7 @@ fn every_client_reads_every_coding_to_its_end() {
             if coding != "identity" {
                 let coded =
                     server.with_head("GET", &path, &format!("Accept-Encoding: {coding}\r\n"));
-                assert!(coded.whole);
+                assert!(coded.complete);
                 assert_eq!(
                     shell(&format!("{coding} -t"), &coded.bytes).0,
                     Some(0),

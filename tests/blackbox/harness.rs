@@ -234,37 +234,37 @@ impl Server {
         )
     }
 
-    /// A whole reply to a `GET`.
+    /// A complete reply to a `GET`.
     #[track_caller]
     pub(crate) fn get(&self, path: &str) -> Reply {
         Reply::read(self.ask(path))
     }
 
-    /// A whole reply to these bytes.
+    /// A complete reply to these bytes.
     #[track_caller]
     pub(crate) fn raw(&self, request: &str) -> Reply {
         Reply::read(self.send(request.as_bytes()))
     }
 
-    /// The document at a path, which must be whole.
+    /// The document at a path, which must be complete.
     #[track_caller]
     pub(crate) fn document(&self, path: &str) -> String {
         let reply = self.get(path);
         assert_eq!(reply.status, 200, "{}", reply.body);
-        assert!(reply.whole);
+        assert!(reply.complete);
         reply.body
     }
 
-    /// The bytes at a path, which must be whole.
+    /// The bytes at a path, which must be complete.
     #[track_caller]
     pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
         let reply = self.get(path);
         assert_eq!(reply.status, 200, "{}", reply.body);
-        assert!(reply.whole);
+        assert!(reply.complete);
         reply.bytes
     }
 
-    /// A whole reply to a request with these lines in its head besides `Host` and `Connection`.
+    /// A complete reply to a request with these lines in its head besides `Host` and `Connection`.
     #[track_caller]
     pub(crate) fn with_head(&self, method: &str, path: &str, lines: &str) -> Reply {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
@@ -333,7 +333,7 @@ pub(crate) struct Reply {
     pub(crate) body: String,
     pub(crate) bytes: Vec<u8>,
     /// Whether the body ended as its head announced.
-    pub(crate) whole: bool,
+    pub(crate) complete: bool,
 }
 
 impl Reply {
@@ -345,9 +345,9 @@ impl Reply {
         let mut body = Vec::new();
         if reply.headers.get("transfer-encoding").map(String::as_str) == Some("chunked") {
             while let Some(chunk) = chunk(&mut reader) {
-                reply.whole = chunk.is_empty();
+                reply.complete = chunk.is_empty();
                 body.extend(chunk);
-                if reply.whole {
+                if reply.complete {
                     break;
                 }
             }
@@ -357,7 +357,8 @@ impl Reply {
                 .get("content-length")
                 .map(|length| length.parse().unwrap());
             let mut rest = reader.take(length.unwrap_or(u64::MAX));
-            reply.whole = rest.read_to_end(&mut body).is_ok() && length == Some(body.len() as u64);
+            reply.complete =
+                rest.read_to_end(&mut body).is_ok() && length == Some(body.len() as u64);
         }
         reply.body = String::from_utf8(body.clone()).unwrap_or_default();
         reply.bytes = body;
@@ -382,7 +383,7 @@ impl Reply {
             headers: HashMap::new(),
             body: String::new(),
             bytes: Vec::new(),
-            whole: false,
+            complete: false,
         };
         loop {
             let line = line();
@@ -403,7 +404,7 @@ impl Reply {
     #[track_caller]
     pub(crate) fn problem(&self, status: u16, parts: &[&str]) -> serde_json::Value {
         assert_eq!(self.status, status, "{}", self.body);
-        assert!(self.whole);
+        assert!(self.complete);
         assert_eq!(self.header("content-type"), "application/problem+json");
         assert!(!self.header("x-request-id").is_empty());
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();

@@ -95,7 +95,7 @@ fn accept_encoding_decides_how_the_document_travels() {
         let lines = format!("Accept-Encoding: {list}\r\n");
         let reply = server.with_head("GET", path, &lines);
         assert_eq!(reply.status, 200, "{}", reply.body);
-        assert!(reply.whole);
+        assert!(reply.complete);
         assert_eq!(reply.header("vary"), "accept, accept-encoding");
         let coding = reply.header("content-encoding").to_owned();
         // The head of HEAD is that of GET, but for what only a body has.

@@ -37,7 +37,7 @@ const TABLE: &str = "PRAGMA journal_mode = WAL;
 fn asked(server: &Server, query: &str) -> (Vec<i64>, String, String) {
     let reply = server.get(&format!("{STREAM}.csv?csv.header=false&{query}"));
     assert_eq!(reply.status, 200, "{}", reply.body);
-    assert!(reply.whole);
+    assert!(reply.complete);
     let id = |line: &str| line.split(',').next().unwrap().parse().unwrap();
     let position = reply.header("flows-position").to_owned();
     (
@@ -286,7 +286,7 @@ fn chained(order: &str) {
                 _ => {}
             }
             let reply = server.get(&path_of);
-            assert!(reply.status == 200 && reply.whole);
+            assert!(reply.status == 200 && reply.complete);
             let position = reply.header("flows-position");
             after = Some(position.to_owned())
                 .filter(|position| !position.is_empty())

@@ -1,4 +1,4 @@
-//! `flows pull`: whole files, each record once, whatever happens in between.
+//! `flows pull`: complete files, each record once, whatever happens in between.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -77,7 +77,7 @@ fn each_run_pulls_what_is_new() {
     let path = generated(folder.path(), 30_000);
     let server = Server::of(folder.path(), &path);
     let url = url(&server, FLOWS);
-    let whole = server.document(&format!("{FLOWS}.ndjson"));
+    let complete = server.document(&format!("{FLOWS}.ndjson"));
     let last = server.get(FLOWS).header("flows-position").to_owned();
     let said = pull(folder.path(), &url, &["--max-rows", "8000"]).fine();
     assert_has(&said, &["pulled 4 files", &format!("up to {last}")]);
@@ -91,7 +91,7 @@ fn each_run_pulls_what_is_new() {
         "{names:?}"
     );
     assert_eq!(names.len(), 4);
-    assert!(all(folder.path()) == whole);
+    assert!(all(folder.path()) == complete);
     let said = pull(folder.path(), &url, &["--max-rows", "8000"]).fine();
     assert_has(&said, &["nothing new in pulled", &format!("up to {last}")]);
     let insert =
@@ -137,8 +137,8 @@ fn filters_columns_order_and_format_are_the_requests() {
     ];
     pull(folder.path(), &url, &arguments).fine();
     let query = "columns=id,protocol,byte_count&order=id&protocol=6&byte_count=gt.1000";
-    let whole = server.document(&format!("{FLOWS}.csv?{query}"));
-    let (header, records) = whole.split_once('\n').unwrap();
+    let complete = server.document(&format!("{FLOWS}.csv?{query}"));
+    let (header, records) = complete.split_once('\n').unwrap();
     let files = files(folder.path());
     assert!(files.len() >= 6, "{}", files.len());
     let mut pulled = String::new();
@@ -156,7 +156,7 @@ fn filters_columns_order_and_format_are_the_requests() {
         &pull(folder.path(), &url, &arguments).fine(),
         &["nothing new", "up to 20000"],
     );
-    // Nothing that a filter lets through is no file, and is not asked for again.
+    // Nothing that a filter lets through is not a file, and is not asked for again.
     let none = ["--filter", "src_comp=nobody", "--to", "none"];
     let ran = run(folder.path(), &[&["pull", &url], &none[..]].concat());
     assert_has(&ran.fine(), &["nothing new in none, up to "]);
@@ -208,7 +208,7 @@ fn errors_have_exit_codes_for_cron() {
     usage(&[&stream, "--to", "x", "--filter", "n"], "COLUMN=FILTER");
     usage(
         &[&stream, "--to", "x", "--filter", "limit=3"],
-        "limit is no column",
+        "limit is not a column",
     );
     usage(&[&stream, "--to", "x", "--max-rows", "0"], "--max-rows");
     // Nobody there; a folder that is a file.
@@ -259,7 +259,7 @@ fn a_stream_that_breaks_leaves_no_file_and_is_tried_again() {
             row.get(0)
         })
         .unwrap();
-    let whole = server.document(&format!("{FLOWS}.ndjson"));
+    let complete = server.document(&format!("{FLOWS}.ndjson"));
     set("'lots'");
     let url = url(&server, FLOWS);
     let ran = pull(folder.path(), &url, &["--max-rows", "20000"]);
@@ -267,7 +267,7 @@ fn a_stream_that_breaks_leaves_no_file_and_is_tried_again() {
     assert_eq!(files(folder.path()).len(), 1);
     set(&before.to_string());
     pull(folder.path(), &url, &["--max-rows", "20000"]).fine();
-    assert!(all(folder.path()) == whole);
+    assert!(all(folder.path()) == complete);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_full_disk_leaves_no_half_file() {
     assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
 }
 
-/// What comes from something that is no stream of `flows`, or has passed through something that
+/// What comes from something that is not a stream of `flows`, or has passed through something that
 /// cannot be trusted.
 #[test]
 fn what_is_no_whole_reply_of_flows_is_refused() {
@@ -432,12 +432,14 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_nothing() {
         ran.unwrap();
     });
     assert!(kills >= 200);
-    let whole = |server: &Server| server.document("/api/v1/stream/t.ndjson?order=id");
-    wait_until("the writer has ended", || whole(&server) == whole(&server));
+    let complete = |server: &Server| server.document("/api/v1/stream/t.ndjson?order=id");
+    wait_until("the writer has ended", || {
+        complete(&server) == complete(&server)
+    });
     pull(folder.path(), &url, &["--order", "id", "--max-rows", "700"]).fine();
     let files = files(folder.path());
     assert!(files.len() > 20, "{}", files.len());
     assert!(files.iter().all(|(_, text)| text.lines().count() <= 700));
     let pulled: String = files.into_iter().map(|(_, text)| text).collect();
-    assert!(pulled == whole(&server));
+    assert!(pulled == complete(&server));
 }

@@ -24,7 +24,7 @@ fn stream(extra: &str) -> String {
     )
 }
 
-/// `n` holds numbers as texts, and `a text` compares as SQLite's NOCASE unless told otherwise.
+/// `n` holds numbers as strings, and `a text` compares as SQLite's NOCASE unless told otherwise.
 const TABLE: &str = "PRAGMA journal_mode = WAL;
     CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n, r REAL, \"a text\" TEXT COLLATE NOCASE,
                     b BLOB, hidden TEXT);
@@ -99,7 +99,7 @@ fn filters_compare_by_the_declared_type() {
         ),
         ("n=gt.", &["an integer"]),
         ("n=1.5", &["an integer"]),
-        ("n=like.1*", &["n is no text"]),
+        ("n=like.1*", &["n is not a string"]),
         ("n=is.nul", &["is.null or not.null, or eq.is.nul"]),
         ("n=in.1", &["in.(A,B)"]),
         ("n=in.(1", &["in.(A,B)"]),
@@ -252,9 +252,9 @@ fn filtered_slices_make_the_document_that_one_connection_makes() {
         "src_comp=like.C1*&scanned_after=1000000",
     ] {
         let path = format!("{FLOWS}.ndjson?{query}");
-        let (sliced, whole) = (many.bytes(&path), one.bytes(&path));
-        assert!(whole.len() > 1 << 20, "{query}: {}", whole.len());
-        assert!(sliced == whole, "{query}");
+        let (sliced, complete) = (many.bytes(&path), one.bytes(&path));
+        assert!(complete.len() > 1 << 20, "{query}: {}", complete.len());
+        assert!(sliced == complete, "{query}");
     }
     // The same records as without a filter, chosen afterwards.
     let all = one.document(&format!("{FLOWS}.ndjson"));
@@ -277,19 +277,19 @@ fn a_client_that_leaves_a_filter_that_finds_nothing_gives_the_connection_back() 
     server.document(&format!("{FLOWS}?limit=1"));
     let start = std::time::Instant::now();
     server.document(&format!("{FLOWS}?src_comp=like.*nowhere*&count=exact"));
-    let whole = start.elapsed();
+    let complete = start.elapsed();
     for query in [
         "src_comp=like.*nowhere*",
         "src_comp=like.*nowhere*&count=exact",
     ] {
         let start = std::time::Instant::now();
         let leaver = server.ask(&format!("{FLOWS}?{query}"));
-        std::thread::sleep(whole / 20);
+        std::thread::sleep(complete / 20);
         drop(leaver);
         server.document(&format!("{FLOWS}?limit=1"));
         assert!(
-            start.elapsed() < whole / 2,
-            "{:?} of {whole:?}",
+            start.elapsed() < complete / 2,
+            "{:?} of {complete:?}",
             start.elapsed()
         );
     }

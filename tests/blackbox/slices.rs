@@ -36,15 +36,18 @@ fn many_and_one(folder: &Path, database: &Path, streams: &str) -> (Server, Serve
 
 #[track_caller]
 fn assert_same(many: &Server, one: &Server, path: &str) -> usize {
-    let (sliced, whole) = (many.document(path), one.document(path));
-    let at = sliced.bytes().zip(whole.bytes()).position(|(a, b)| a != b);
+    let (sliced, complete) = (many.document(path), one.document(path));
+    let at = sliced
+        .bytes()
+        .zip(complete.bytes())
+        .position(|(a, b)| a != b);
     assert!(
-        sliced == whole,
+        sliced == complete,
         "{path}: {} and {} bytes, first at {at:?}",
         sliced.len(),
-        whole.len()
+        complete.len()
     );
-    whole.len()
+    complete.len()
 }
 
 #[test]
@@ -120,7 +123,7 @@ fn tables_of_every_shape_come_in_order() {
         } else {
             "time, id"
         };
-        // A text that its page cannot hold now and then.
+        // A string that its page cannot hold now and then.
         let long = format!("CASE WHEN i % 5000 = 77 THEN hex(zeroblob(3000)) ELSE {text} END");
         let text = if shape.ends_with("long texts") {
             &long
@@ -251,7 +254,7 @@ fn sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_the
     let folder = folder();
     let path = generated(folder.path(), 60_000);
     let server = Server::with(folder.path(), &path, "[database]\npool_size = 65");
-    let whole = server.document(FLOWS).len();
+    let complete = server.document(FLOWS).len();
     std::thread::scope(|scope| {
         let streams: Vec<_> = (0..64)
             .map(|_| scope.spawn(|| server.document(FLOWS).len()))
@@ -260,7 +263,7 @@ fn sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_the
             assert!(server.document(&format!("{FLOWS}?limit=1")).len() > 100);
         }
         for stream in streams {
-            assert_eq!(stream.join().unwrap(), whole);
+            assert_eq!(stream.join().unwrap(), complete);
         }
     });
 }

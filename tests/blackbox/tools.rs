@@ -215,7 +215,7 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
             "id,time,duration,src_comp",
             "HTTP/1.1 200 OK",
             "text/csv",
-            "whole",
+            "complete",
             "id,at,user\n1,60,U12\n2,61,\n",
         ],
     );

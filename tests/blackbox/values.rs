@@ -64,23 +64,27 @@ fn values_are_sent_as_declared_or_break_the_stream() {
         (
             "integer",
             "'lots'",
-            "the text \"lots\", which is no integer",
+            "the string \"lots\", which is not an integer",
         ),
-        ("integer", "' 5'", "no integer"),
-        ("integer", "''", "no integer"),
-        ("integer", "5.5", "5.5, which is no integer"),
-        ("integer", "1e300", "no integer"),
-        ("integer", "'9223372036854775808'", "no integer"),
-        ("integer", "x'35'", "a blob of 1 bytes, which is no integer"),
+        ("integer", "' 5'", not an integer),
+        ("integer", "''", not an integer),
+        ("integer", "5.5", "5.5, which is not an integer"),
+        ("integer", "1e300", not an integer),
+        ("integer", "'9223372036854775808'", not an integer),
+        (
+            "integer",
+            "x'35'",
+            "a blob of 1 bytes, which is not an integer",
+        ),
         (
             "integer",
             "NULL",
             "null, and the column is not declared nullable",
         ),
-        ("real", "9223372036854775807", "no real"),
-        ("real", "'nan'", "no real"),
-        ("real", "'1e999'", "no real"),
-        ("real", "'x'", "no real"),
+        ("real", "9223372036854775807", not a real),
+        ("real", "'nan'", not a real),
+        ("real", "'1e999'", not a real),
+        ("real", "'x'", not a real),
         ("text", "NULL", "nullable = true"),
     ] {
         let error = sent(&format!("type = \"{declared}\""), sql).unwrap_err();
@@ -115,7 +119,7 @@ fn text_that_is_not_utf_8_is_replaced_in_every_format_and_counted() {
 #[test]
 fn untyped_times_and_ids_are_compared_as_integers() {
     let folder = folder();
-    // As texts, '10' comes before '9', and every text is above every number.
+    // As strings, '10' comes before '9', and every string is above every number.
     let server = serve(
         folder.path(),
         "CREATE TABLE t (id, time, v);

@@ -142,7 +142,7 @@ pub(crate) fn in_json(value: &Owned) -> Json {
     }
 }
 
-/// Whether a text is the value's.
+/// Whether a string is the value's.
 pub(crate) fn is_text(read: &Json, value: &Owned) -> bool {
     match (value, read["text"].as_str()) {
         (Owned::Null, None) => *read == Json::Null,

@@ -18,11 +18,11 @@ const WAITING: usize = 4;
 pub(super) struct Batch {
     flows: Vec<[Cell; COLUMNS.len()]>,
     texts: String,
-    /// The lines that are no flows: number, reason and line.
+    /// The lines that are not flows: number, reason and line.
     pub(super) rejected: Vec<(u64, String, Vec<u8>)>,
 }
 
-/// A value of a flow; a text is so many of the batch's bytes.
+/// A value of a flow; a string is so many of the batch's bytes.
 #[derive(Clone, Copy)]
 enum Cell {
     Integer(i64),
@@ -74,9 +74,9 @@ fn read_into(
 ) -> Result<(), ImportError> {
     let mut batch = Batch::default();
     let mut number = 0;
-    while let Some(whole) = source.read_line()? {
+    while let Some(complete) = source.read_line()? {
         number += 1;
-        match whole.and_then(|()| flow::fields(source.line())) {
+        match complete.and_then(|()| flow::fields(source.line())) {
             Ok(fields) => batch.add(&fields),
             Err(reason) => batch
                 .rejected

@@ -49,7 +49,7 @@ impl Source {
         Source::new(&name, rejected.into(), bar.wrap_read(file))
     }
 
-    /// Lines of `bytes`, which messages call `name`; those that are no flows go to `rejected`.
+    /// Lines of `bytes`, which messages call `name`; those that are not flows go to `rejected`.
     ///
     /// # Errors
     /// When the first bytes cannot be read.
@@ -88,7 +88,7 @@ impl Source {
         &self.line
     }
 
-    /// Reads the next line: whether it is whole, or why it is none. `None` after the last.
+    /// Reads the next line: whether it is complete, or why it is none. `None` after the last.
     pub(super) fn read_line(&mut self) -> Result<Option<Result<(), String>>, ImportError> {
         self.read().map_err(|reason| ImportError::Source {
             source_name: self.name.clone(),

@@ -1,5 +1,5 @@
 //! The database that an import writes. A new one is built beside its place and put there when it is
-//! whole; one that exists is written in one transaction.
+//! complete; one that exists is written in one transaction.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -12,7 +12,7 @@ use super::{ImportError, Interrupt};
 /// How many instructions of SQLite's virtual machine pass between two looks for an interrupt.
 const INSTRUCTIONS: i32 = 10_000;
 
-/// An open database, and what is to be done when the import is whole.
+/// An open database, and what is to be done when the import is complete.
 pub(super) struct Target {
     path: PathBuf,
     connection: Option<Connection>,

@@ -1,4 +1,4 @@
-//! What is wrong with a database, and how to mend it.
+//! What is wrong with a database, and how to fix it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,14 +96,14 @@ fn open(
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     });
-    let mend = format!(
+    let fix = format!(
         "{path} is in write-ahead-log mode, and its readers write beside it, but this user cannot \
          write the folder {}; allow that, or run `sqlite3 {quoted} 'PRAGMA journal_mode = DELETE'`",
         folder.display()
     );
     match opened {
         Err(error) => Err(match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => mend,
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => fix,
             Some(ErrorCode::NotADatabase) => format!(
                 "{path} is not an SQLite database (damaged or encrypted); name another with \
                  --database or database.path"
@@ -115,11 +115,11 @@ fn open(
         }),
         Ok(connection) => {
             if wal && !writable {
-                findings.push(Finding::Warning(mend));
+                findings.push(Finding::Warning(fix));
             } else if mode == JournalMode::Rollback {
                 findings.push(Finding::Warning(format!(
                     "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
-                     `sqlite3 {quoted} 'PRAGMA journal_mode = WAL'` mends that"
+                     `sqlite3 {quoted} 'PRAGMA journal_mode = WAL'` fixes that"
                 )));
             }
             Ok(connection)
@@ -149,7 +149,7 @@ impl StreamCheck<'_> {
         let Some(table) = Table::inspect(self.connection, &stream.table)? else {
             return self.no_table().map(Err);
         };
-        let view = View::whole(Arc::clone(stream));
+        let view = View::all(Arc::clone(stream));
         let query = match Query::new(self.connection, &view, &table)? {
             Ok(query) => query,
             Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
@@ -202,8 +202,8 @@ impl StreamCheck<'_> {
                         "sorted for each request; an {id} that is INTEGER in the table needs no sort"
                     )
                 } else {
-                    let mend = self.create(table, &query, &format!("({id})"));
-                    format!("sorted for each request; {mend}")
+                    let fix = self.create(table, &query, &format!("({id})"));
+                    format!("sorted for each request; {fix}")
                 };
                 if query.is_unique() {
                     served
@@ -227,7 +227,7 @@ impl StreamCheck<'_> {
             return format!("index the table behind the view by {columns}");
         }
         let (path, index) = (self.database.path.to_string_lossy(), query.index());
-        format!("`sqlite3 {} {}` mends that", shell(&path), shell(index))
+        format!("`sqlite3 {} {}` fixes that", shell(&path), shell(index))
     }
 
     fn no_table(&self) -> Result<String> {
@@ -337,18 +337,18 @@ impl StreamCheck<'_> {
             id,
             ..
         } = &**self.stream;
-        let mend = self.create(table, query, &format!("({time}, {id})"));
+        let fix = self.create(table, query, &format!("({time}, {id})"));
         if query.sort_needed() == SortNeeded::EachTime {
             return format!(
                 "an index of {name} gives the order of times, but the records of each {time} are \
-                 sorted by {id}, which keeps the stream to one core; {mend}"
+                 sorted by {id}, which keeps the stream to one core; {fix}"
             );
         }
         let size = std::fs::metadata(&self.database.path).map_or(0, |file| file.len());
         format!(
             "no index of {name} gives ({time}, {id}) order: each request sorts its window first, \
              in a temporary file in {}, which for a whole table grows to about the size of its \
-             records (the database has {} MiB); {mend}",
+             records (the database has {} MiB); {fix}",
             temporary_folder().display(),
             size.div_ceil(1 << 20)
         )

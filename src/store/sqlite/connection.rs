@@ -129,7 +129,7 @@ impl SqliteConnection {
         let Some(row) = rows.next().map_err(error)? else {
             return Ok(None);
         };
-        // A time that is no integer is for the scan to complain of.
+        // A time that is not an integer is for the scan to complain of.
         let time = row.get(0).ok();
         Ok(time.map(|time| Position { key: time, id }))
     }
@@ -140,7 +140,7 @@ impl SqliteConnection {
         view: &View,
         (sql, parameters): Statement,
     ) -> Result<Option<Position>, StoreError> {
-        // A value that is no integer has no place; whoever reads the record would say so, too.
+        // A value that is not an integer has no place; whoever reads the record would say so, too.
         let position = |row: &rusqlite::Row<'_>| {
             let (time, id) = (row.get_ref(0)?, row.get_ref(1)?);
             Ok(match (as_integer(time), as_integer(id)) {

@@ -13,10 +13,10 @@ pub(super) const INTEGER: &str = "flows_integer";
 /// The real that a value stands for; null if none.
 pub(super) const REAL: &str = "flows_real";
 
-/// Whether a text, the first argument, is like a pattern, the second one.
+/// Whether a string, the first argument, is like a pattern, the second one.
 pub(super) const LIKE: &str = "flows_like";
 
-/// The order of texts as UTF-8, for databases whose texts are UTF-16.
+/// The order of texts as UTF-8, for databases whose strings are UTF-16.
 pub(super) const COLLATION: &str = "flows_utf8";
 
 /// Steps of a comparison between two looks at whether anyone still waits for it.
@@ -70,15 +70,15 @@ fn is_like(text: &[u8], pattern: &[u8], mut is_over: impl FnMut() -> bool) -> Op
             }
             _ => {
                 // The last `*` stands for one character more.
-                let Some((behind, begin)) = any else {
+                let Some((after, begin)) = any else {
                     return Some(false);
                 };
                 let Some(byte) = text.get(begin) else {
                     return Some(false);
                 };
                 at = begin + character(*byte);
-                next = behind;
-                any = Some((behind, at));
+                next = after;
+                any = Some((after, at));
             }
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! Only one kind of table is read: clustered by `(time, id)` (`WITHOUT ROWID`), as `flows import`
 //! makes it. And only what is plain: at whatever is not, a record too large for its page or a page
-//! that is not what it should be, the scan gives up behind the last record that it handed over, and
+//! that is not what it should be, the scan gives up after the last record that it handed over, and
 //! SQLite goes on from there.
 
 mod filters;
@@ -21,7 +21,7 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::scan;
 use super::table::{Affinity, Table};
 use crate::selection::{Filter, Position, Range, View};
-use filters::{is_plain, meets};
+use filters::{is_plain, matches};
 use record::{Record, number, varint};
 
 /// The most columns of a table that is read.
@@ -51,7 +51,7 @@ pub(super) enum Ended {
     Done,
     /// The sink wants no more.
     Stopped,
-    /// Something is not plain: SQLite goes on behind this position, if any record was taken.
+    /// Something is not plain: SQLite goes on after this position, if any record was taken.
     GaveUp(Option<Position>),
 }
 
@@ -137,7 +137,7 @@ impl ClusteredReader {
         }))
     }
 
-    /// Hands the range's records that meet the filters to the thread's scan, in order. The range's
+    /// Hands the range's records that match the filters to the thread's scan, in order. The range's
     /// limit does not count. The filters are those of a view that the tree was found for, but for
     /// what they compare to.
     pub(super) fn scan(
@@ -208,7 +208,7 @@ impl<'p> Page<'p> {
         })
     }
 
-    /// The page behind the last cell.
+    /// The page after the last cell.
     fn right(&self) -> Option<u32> {
         number(self.bytes, 8, 4)
     }
@@ -305,7 +305,7 @@ impl Walk<'_> {
         Step::On
     }
 
-    /// The first cell behind the range's beginning.
+    /// The first cell after the range's beginning.
     fn first_cell(&self, page: &Page<'_>) -> Option<usize> {
         let Some(after) = self.range.after else {
             return Some(0);
@@ -323,7 +323,7 @@ impl Walk<'_> {
         Some(from)
     }
 
-    /// Hands over a record, unless it is behind the range or does not meet the filters.
+    /// Hands over a record, unless it is after the range or does not match the filters.
     fn record(&mut self, bytes: &[u8]) -> Step {
         if !self.filters.is_empty() {
             // Few are let through, and the others need not be read.
@@ -336,7 +336,7 @@ impl Walk<'_> {
         self.read_record(bytes)
     }
 
-    /// Hands over a record, unless it is behind the range.
+    /// Hands over a record, unless it is after the range.
     fn read_record(&mut self, bytes: &[u8]) -> Step {
         let tree = self.tree;
         let mut values = [ValueRef::Null; MOST_COLUMNS];
@@ -361,7 +361,7 @@ impl Walk<'_> {
         Step::On
     }
 
-    /// Looks where a leaf begins, where filters may let nothing of it through: whether that is behind
+    /// Looks where a leaf begins, where filters may let nothing of it through: whether that is after
     /// the range, or where the walk has been.
     fn begin_leaf(&mut self, page: &Page<'_>, first: usize) -> Step {
         let cell = page.cell(first, self.tree.usable);
@@ -380,11 +380,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a record meets the filters; `None` if that is for SQLite to say.
+    /// Whether a record matches the filters; `None` if that is for SQLite to say.
     #[inline]
     fn is_let_through(&self, record: &Record<'_>) -> Option<bool> {
         for (filter, at) in self.filters.iter().zip(&self.tree.filtered) {
-            if !meets(record.value(*at)?, filter)? {
+            if !matches(record.value(*at)?, filter)? {
                 return Some(false);
             }
         }

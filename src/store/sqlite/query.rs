@@ -60,7 +60,7 @@ pub(super) struct Query {
     key: String,
     id: String,
     position_at: (usize, usize),
-    /// The filters' condition, to go on behind another one; empty without filters.
+    /// The filters' condition, to go on after another one; empty without filters.
     filters: String,
     index: String,
     emits: bool,
@@ -108,7 +108,7 @@ impl Query {
         };
         // How a position's part is compared: as it is, or cast to the integer that it stands for.
         let compared = |name: &str, column: String| cast_to(Type::Integer, name, column);
-        // Any value has a text, and bytes, which SQLite writes. That a value stands for a number is
+        // Any value has a string, and bytes, which SQLite writes. That a value stands for a number is
         // not for a cast to say, which makes 0 of all that does not.
         let sent = |(at, name): (usize, &&str)| {
             let column = column(name);
@@ -328,7 +328,7 @@ impl Query {
         first.into_iter().chain([middle]).chain(last).collect()
     }
 
-    /// The statement that yields the records of a run that meet the filters, in order, at most so
+    /// The statement that yields the records of a run that match the filters, in order, at most so
     /// many. `operands` are those of the filters.
     pub(super) fn scan(&self, run: Run, operands: &[Value], limit: Option<u64>) -> Statement {
         let columns = self.columns.join(", ");
@@ -344,7 +344,7 @@ impl Query {
     }
 
     /// The statement that yields the time and id of a run's record number `nth`, counted from 1,
-    /// whether it meets the filters or not.
+    /// whether it matches the filters or not.
     pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
         let Query { key, id, .. } = self;
         let (mut sql, mut parameters) = self.all(&format!("{key}, {id}"), &run);
@@ -356,7 +356,7 @@ impl Query {
         (sql, parameters)
     }
 
-    /// The statement that yields the time and id of a run's last record, whether it meets the filters
+    /// The statement that yields the time and id of a run's last record, whether it matches the filters
     /// or not.
     pub(super) fn last(&self, run: Run) -> Statement {
         let Query { key, id, .. } = self;
@@ -381,12 +381,12 @@ impl Query {
         format!("SELECT {key} FROM {table} WHERE {id} = ?")
     }
 
-    /// The statement that counts the records of a run, whether they meet the filters or not.
+    /// The statement that counts the records of a run, whether they match the filters or not.
     pub(super) fn count(&self, run: &Run) -> Statement {
         self.all("count(*)", run)
     }
 
-    /// The statement that counts the records of a run that meet the filters.
+    /// The statement that counts the records of a run that match the filters.
     pub(super) fn count_filtered(&self, run: Run, operands: &[Value]) -> Statement {
         self.filtered("count(*)", run, operands, false, None)
     }
@@ -455,7 +455,7 @@ pub(super) fn cast(declared: Type, affinity: Affinity) -> Option<&'static str> {
     }
 }
 
-/// A column of the table: qualified, since SQLite takes an unknown bare `"name"` for a text.
+/// A column of the table: qualified, since SQLite takes an unknown bare `"name"` for a string.
 fn column(name: &str) -> String {
     format!("t.{}", quoted(name))
 }

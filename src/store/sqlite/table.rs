@@ -109,7 +109,7 @@ impl Table {
         listed.map(|(_, affinity)| *affinity).or(rowid)
     }
 
-    /// Whether the name is the rowid's, which is no column of its own.
+    /// Whether the name is the rowid's, which is not a column of its own.
     pub(crate) fn is_rowid(&self, name: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(name);
         self.rowid && ["rowid", "_rowid_", "oid"].into_iter().any(is) && !self.columns().any(is)

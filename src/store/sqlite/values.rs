@@ -142,7 +142,18 @@ impl Decoder {
                 "null, and the column is not declared nullable; declare `nullable = true`"
                     .to_owned()
             }
-            found => format!("{}, which is no {}", described(found), column.kind),
+            found => {
+                let article = if column.kind == Type::Integer {
+                    "an"
+                } else {
+                    "a"
+                };
+                format!(
+                    "{}, which is not {article} {}",
+                    described(found),
+                    column.kind
+                )
+            }
         };
         StoreError::Value {
             stream: self.view.stream.name.clone(),
@@ -153,7 +164,7 @@ impl Decoder {
     }
 }
 
-/// That the time or the id of a record is no integer.
+/// That the time or the id of a record is not an integer.
 #[cold]
 pub(super) fn no_position(
     view: &View,
@@ -208,7 +219,7 @@ pub(super) fn described(value: ValueRef<'_>) -> String {
             let text = String::from_utf8_lossy(text);
             let short: String = text.chars().take(40).collect();
             let dots = if short.len() < text.len() { "…" } else { "" };
-            format!("the text {short:?}{dots}")
+            format!("the string {short:?}{dots}")
         }
     }
 }

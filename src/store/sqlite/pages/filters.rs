@@ -17,8 +17,8 @@ pub(super) fn is_plain(filter: &Filter, kept: Option<Affinity>) -> bool {
     kept_as_declared && filter.operator != Operator::Like
 }
 
-/// Whether a value meets a filter, as SQLite compares them; `None` if it is not of the declared type.
-pub(super) fn meets(value: ValueRef<'_>, filter: &Filter) -> Option<bool> {
+/// Whether a value matches a filter, as SQLite compares them; `None` if it is not of the declared type.
+pub(super) fn matches(value: ValueRef<'_>, filter: &Filter) -> Option<bool> {
     let is_null = value == ValueRef::Null;
     let mut compared = filter
         .operands

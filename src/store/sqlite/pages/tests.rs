@@ -48,7 +48,7 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
         kind: *kind,
         nullable: true,
     };
-    Arc::new(View::whole(Arc::new(Stream {
+    Arc::new(View::all(Arc::new(Stream {
         name: "t".into(),
         table: "t".into(),
         time: "time".into(),
@@ -103,7 +103,7 @@ fn from_sql(connection: &Connection, view: &View, range: &Range) -> Rows {
     from_sql_where(connection, view, range, "1")
 }
 
-/// What SQL yields of the records that meet a condition.
+/// What SQL yields of the records that match a condition.
 fn from_sql_where(connection: &Connection, view: &View, range: &Range, condition: &str) -> Rows {
     let columns = &view.schema.columns;
     let names: Vec<_> = columns
@@ -145,7 +145,7 @@ const COLUMNS: [(&str, Type); 5] = [
     ("n", Type::Integer),
 ];
 
-/// A table of `rows` records with integers of every size, texts up to `longest`, and holes.
+/// A table of `rows` records with integers of every size, strings up to `longest`, and holes.
 fn fill(page_size: u32, rows: i64, longest: usize, seed: u64) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     connection
@@ -213,7 +213,7 @@ fn every_range_of_plain_records() {
     ] {
         let connection = fill(page_size, rows, longest, u64::from(page_size));
         let tree = tree(&connection, &view).expect("such a table is read");
-        let whole = from_sql(&connection, &view, &Range::default());
+        let complete = from_sql(&connection, &view, &Range::default());
         let mut random = fastrand::Rng::with_seed(7);
         for case in 0..60 {
             let position = |random: &mut fastrand::Rng| {
@@ -221,7 +221,7 @@ fn every_range_of_plain_records() {
                 let any = random.i64(..rows.max(1));
                 let id = random.choice([i64::MIN, i64::MAX, rows / 2, any]);
                 random.bool().then_some(Position {
-                    time,
+                    key: time,
                     id: id.unwrap(),
                 })
             };
@@ -241,10 +241,10 @@ fn every_range_of_plain_records() {
                 "{page_size} {range:?}"
             );
         }
-        if whole.len() > 10 {
+        if complete.len() > 10 {
             let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), 10);
             assert!(matches!(ended, Ended::Stopped));
-            assert_eq!(read, whole[..10]);
+            assert_eq!(read, complete[..10]);
         }
     }
 }
@@ -254,7 +254,7 @@ fn filters_let_through_what_sql_does() {
     use Operator::{
         Equal, Greater, GreaterOrEqual, In, Less, LessOrEqual, NotEqual, NotNull, Null,
     };
-    let whole = view(&COLUMNS);
+    let complete = view(&COLUMNS);
     let connection = fill(1024, 5_000, 30, 9);
     let number = |n| vec![Operand::Integer(n)];
     let text = |text: &str| Operand::Text(text.to_owned());
@@ -296,7 +296,10 @@ fn filters_let_through_what_sql_does() {
                 operator,
                 operands,
             });
-        let (stream, columns) = (Arc::clone(&whole.stream), whole.schema.columns.clone());
+        let (stream, columns) = (
+            Arc::clone(&complete.stream),
+            complete.schema.columns.clone(),
+        );
         let view = Arc::new(View::new(stream, columns, Order::Time, filters.collect()));
         let tree = tree(&connection, &view).expect("such filters are tested");
         for (after, until) in [
@@ -328,7 +331,10 @@ fn filters_let_through_what_sql_does() {
         operator: Greater,
         operands: number(5),
     };
-    let (stream, columns) = (Arc::clone(&whole.stream), whole.schema.columns.clone());
+    let (stream, columns) = (
+        Arc::clone(&complete.stream),
+        complete.schema.columns.clone(),
+    );
     let view = Arc::new(View::new(stream, columns, Order::Time, vec![filter]));
     let tree = tree(&connection, &view).unwrap();
     let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), usize::MAX);
@@ -350,21 +356,21 @@ fn it_gives_up_behind_the_last_record_it_took() {
     ] {
         let connection = fill(page_size, 2_000, longest, seed);
         let tree = tree(&connection, &view).unwrap();
-        let whole = from_sql(&connection, &view, &Range::default());
+        let complete = from_sql(&connection, &view, &Range::default());
         let (read, ended) = from_pages(&connection, &view, &tree, &Range::default(), usize::MAX);
-        assert!(read == whole[..read.len()], "{page_size}");
+        assert!(read == complete[..read.len()], "{page_size}");
         match ended {
-            Ended::Done => assert_eq!(read.len(), whole.len()),
+            Ended::Done => assert_eq!(read.len(), complete.len()),
             Ended::Stopped => panic!("nobody stopped it"),
             Ended::GaveUp(last) => {
                 gave_up += 1;
-                assert!(read.len() < whole.len());
+                assert!(read.len() < complete.len());
                 let range = Range {
                     after: last,
                     ..Range::default()
                 };
                 let rest = from_sql(&connection, &view, &range);
-                assert!([read, rest].concat() == whole, "{page_size}: {last:?}");
+                assert!([read, rest].concat() == complete, "{page_size}: {last:?}");
             }
         }
     }

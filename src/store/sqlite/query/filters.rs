@@ -1,7 +1,7 @@
 //! Filters as conditions of SQL.
 //!
-//! A value meets a comparison only if it is of the column's declared type, or stands for one that is:
-//! SQLite would say that any text is greater than any number.
+//! A value matches a comparison only if it is of the column's declared type, or stands for one that is:
+//! SQLite would say that any string is greater than any number.
 
 use flows_formats::Type;
 use rusqlite::types::Value;
@@ -27,7 +27,7 @@ pub(in super::super) fn operands(view: &View) -> Vec<Value> {
 /// compared by `collation`, whatever collation the table has.
 pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation: &str) -> String {
     let (left, of_kind) = match (filter.kind, cast(filter.kind, kept)) {
-        // A cast would make 0 of what is no number.
+        // A cast would make 0 of what is not a number.
         (Type::Integer, Some(_)) => (format!("{INTEGER}({column})"), String::new()),
         (Type::Real, Some(_)) => (format!("{REAL}({column})"), String::new()),
         (_, Some(cast)) => (format!("CAST({column} AS {cast})"), String::new()),
