@@ -50,6 +50,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// `server.head_seconds`: the time a client may take to send the head of a request.
     pub head: Duration,
+    /// `server.stall_seconds`: how long a client may take nothing of its reply before it is cut off.
+    pub stall: Duration,
     /// `server.shutdown_seconds`: the time running streams get to finish when the server stops.
     pub shutdown: Duration,
 }
@@ -69,6 +71,8 @@ pub struct Database {
     pub cache_kib: u32,
     /// `database.mmap_mib`: how much of the file one connection maps, in MiB; 0 maps nothing.
     pub mmap_mib: u32,
+    /// `database.page_reader`: whether clustered tables are read straight from their pages.
+    pub page_reader: bool,
 }
 
 /// How replies are compressed for clients that accept it.
@@ -126,7 +130,7 @@ pub enum ConfigError {
     },
 }
 
-/// The configuration as it is written; [`Config`] is what it means.
+/// The configuration as it is raw; [`Config`] is what it means.
 #[derive(Deserialize)]
 struct Raw {
     server: RawServer,
@@ -139,6 +143,7 @@ struct Raw {
 struct RawServer {
     listen: String,
     head_seconds: i64,
+    stall_seconds: i64,
     shutdown_seconds: i64,
 }
 
@@ -150,6 +155,7 @@ struct RawDatabase {
     busy_ms: i64,
     cache_kib: i64,
     mmap_mib: i64,
+    page_reader: bool,
 }
 
 #[derive(Deserialize)]
@@ -187,21 +193,18 @@ impl Config {
     /// The first key that is unknown, of the wrong type or impossible.
     pub fn load(file: Option<&Path>, formats: &Registry) -> Result<Config, ConfigError> {
         let layers = Layers::read(file)?;
-        let written: Raw = layers.merged()?;
+        let raw: Raw = layers.merged()?;
         let check = Check {
             layers: &layers,
             formats,
         };
         let server = Server {
-            listen: check.address("server.listen", &written.server.listen)?,
-            head: check.seconds("server.head_seconds", written.server.head_seconds, 1)?,
-            shutdown: check.seconds(
-                "server.shutdown_seconds",
-                written.server.shutdown_seconds,
-                0,
-            )?,
+            listen: check.address("server.listen", &raw.server.listen)?,
+            head: check.seconds("server.head_seconds", raw.server.head_seconds, 1)?,
+            stall: check.seconds("server.stall_seconds", raw.server.stall_seconds, 1)?,
+            shutdown: check.seconds("server.shutdown_seconds", raw.server.shutdown_seconds, 0)?,
         };
-        let database = written.database;
+        let database = raw.database;
         if database.path.is_empty() {
             return Err(check.value("database.path", "empty", "the path of an SQLite file"));
         }
@@ -214,21 +217,17 @@ impl Config {
             busy: check.millis("database.busy_ms", database.busy_ms)?,
             cache_kib: kib,
             mmap_mib: mib,
+            page_reader: database.page_reader,
         };
         let compression = Compression {
             zstd_level: check.level(
                 "compression.zstd_level",
-                written.compression.zstd_level,
+                raw.compression.zstd_level,
                 -7..=19,
             )?,
-            gzip_level: check.number(
-                "compression.gzip_level",
-                written.compression.gzip_level,
-                1,
-                9,
-            )?,
+            gzip_level: check.number("compression.gzip_level", raw.compression.gzip_level, 1, 9)?,
         };
-        let streams = check.streams(written.streams)?;
+        let streams = check.streams(raw.streams)?;
         Ok(Config {
             server,
             database,
@@ -317,14 +316,14 @@ impl Check<'_> {
             .map_err(|_| self.value(key, format!("{value:?}"), ADDRESS))
     }
 
-    fn streams(&self, written: Vec<RawStream>) -> Result<Vec<Arc<Stream>>, ConfigError> {
-        if written.is_empty() {
+    fn streams(&self, raw: Vec<RawStream>) -> Result<Vec<Arc<Stream>>, ConfigError> {
+        if raw.is_empty() {
             return Err(self.value("streams", "empty", "at least one section [[streams]]"));
         }
         let mut streams: Vec<Arc<Stream>> = Vec::new();
-        for (i, written) in written.into_iter().enumerate() {
+        for (i, raw) in raw.into_iter().enumerate() {
             let key = format!("streams[{i}]");
-            let stream = self.stream(&key, written)?;
+            let stream = self.stream(&key, raw)?;
             if streams.iter().any(|other| other.name == stream.name) {
                 let found = format!("{:?}, which another stream is called", stream.name);
                 return Err(self.value(&format!("{key}.name"), found, "a name of its own"));
@@ -334,7 +333,7 @@ impl Check<'_> {
         Ok(streams)
     }
 
-    fn stream(&self, key: &str, written: RawStream) -> Result<Stream, ConfigError> {
+    fn stream(&self, key: &str, raw: RawStream) -> Result<Stream, ConfigError> {
         let RawStream {
             name,
             table,
@@ -343,7 +342,7 @@ impl Check<'_> {
             filters,
             default_format,
             columns,
-        } = written;
+        } = raw;
         let at = |field: &str| format!("{key}.{field}");
         let in_url = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if name.is_empty() || !name.chars().all(in_url) {
@@ -374,9 +373,9 @@ impl Check<'_> {
             name: name.clone(),
             columns: Vec::with_capacity(columns.len()),
         };
-        for (i, written) in columns.into_iter().enumerate() {
+        for (i, raw) in columns.into_iter().enumerate() {
             let key = at(&format!("columns[{i}]"));
-            let column = self.column(&key, written, &schema.columns)?;
+            let column = self.column(&key, raw, &schema.columns)?;
             if column.name == time || column.name == id {
                 if column.kind != Type::Integer {
                     let allowed = "\"integer\", since it is the time or id column";
@@ -401,17 +400,12 @@ impl Check<'_> {
         })
     }
 
-    fn column(
-        &self,
-        key: &str,
-        written: RawColumn,
-        before: &[Column],
-    ) -> Result<Column, ConfigError> {
+    fn column(&self, key: &str, raw: RawColumn, before: &[Column]) -> Result<Column, ConfigError> {
         let RawColumn {
             name,
             kind,
             nullable,
-        } = written;
+        } = raw;
         let name_key = format!("{key}.name");
         if name.is_empty() || name.contains('\0') {
             return Err(self.value(&name_key, format!("{name:?}"), "a column's name"));
