@@ -7,6 +7,7 @@
 //! | `http/target.rs` | path → stream and extension |
 //! | `http/parameters.rs` | query string → what to read, format and its options |
 //! | `http/filters.rs` | one filter of a column |
+//! | `http/operators.rs` | a filter's operator, and what looks like one but is not |
 //! | `http/negotiation.rs` | `Accept`, `Accept-Encoding` (RFC 9110) → format, coding |
 //! | `http/connection.rs` | borrows a pooled connection |
 //! | `http/catalogue.rs` | what there is: streams, and their columns in several dialects |
@@ -19,6 +20,7 @@ mod catalogue;
 mod connection;
 mod filters;
 mod negotiation;
+mod operators;
 mod parameters;
 mod problem;
 mod reply;

@@ -4,20 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flows_formats::{Column, Type};
 
+use super::operators::{OPERATORS, lookalike};
 use super::problem::{Problem, shortened};
 use crate::selection::{Filter, Operand, Operator};
-
-/// What stands before the value, for operators that have one.
-const OPERATORS: [(&str, Operator); 8] = [
-    ("eq.", Operator::Equal),
-    ("ne.", Operator::NotEqual),
-    ("gt.", Operator::Greater),
-    ("gte.", Operator::GreaterOrEqual),
-    ("lt.", Operator::Less),
-    ("lte.", Operator::LessOrEqual),
-    ("in.", Operator::In),
-    ("like.", Operator::Like),
-];
 
 /// Reads a filter of a column; 400 when it is none, or its value is not of the column's type.
 pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
@@ -30,12 +19,19 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
             .find_map(|(prefix, operator)| Some((*operator, text.strip_prefix(prefix)?)))
             .unwrap_or((Operator::Equal, text)),
     };
-    if operator == Operator::Equal && (text.starts_with("is.") || text.starts_with("not.")) {
-        let (name, text) = (&column.name, shortened(text));
-        let detail = format!(
-            "{name} is {text:?}; it must be is.null or not.null, or eq.{text} for that very string"
-        );
-        return Err(problem(detail).listing(["is.null", "not.null"]));
+    if operator == Operator::Equal && !text.starts_with("eq.") {
+        if let Some(lookalike) = lookalike(column.kind, text) {
+            let (written, name) = (shortened(&lookalike.written), &column.name);
+            return Err(no_operator(name, text, &written, lookalike.suggestion));
+        }
+        let beginning = text.get(..4).unwrap_or(text).to_ascii_lowercase();
+        if beginning.starts_with("is.") || beginning == "not." {
+            let (name, text) = (&column.name, shortened(text));
+            let detail = format!(
+                "{name} is {text:?}; it must be is.null or not.null, or eq.{text} for that very string"
+            );
+            return Err(problem(detail).listing(["is.null", "not.null"]));
+        }
     }
     let operand = |value: &str| {
         operand(column.kind, value).ok_or_else(|| {
@@ -85,6 +81,17 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
     })
 }
 
+/// What looks like an operator is not taken for a string: that would find nothing, without a word.
+fn no_operator(column: &str, text: &str, written: &str, suggestion: Option<String>) -> Problem {
+    let very = shortened(text);
+    let detail = format!(
+        "{column} is {very:?}, but there is no operator {written:?}; eq.{very} means that very value"
+    );
+    let operators = OPERATORS.iter().map(|(prefix, _)| *prefix);
+    let problem = Problem::bad_request(detail).about(column, Some(text));
+    problem.suggesting(suggestion, operators.chain(["is.null", "not.null"]))
+}
+
 /// What follows from a filter and may be found through an index, where the filter is not: a string
 /// that is like `C17*` lies between `C17` and `C18`.
 pub(super) fn bounds(filter: &Filter) -> Vec<Filter> {
@@ -106,7 +113,7 @@ pub(super) fn bounds(filter: &Filter) -> Vec<Filter> {
     bounds
 }
 
-/// The least text after all that begin like this one.
+/// The least string after all that begin like this one.
 fn after(beginning: &str) -> Option<String> {
     let mut text = beginning.to_owned();
     while let Some(last) = text.pop() {
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_a_beginning() {
+    fn what_lies_after_a_beginning() {
         for (beginning, expected) in [
             ("C17", Some("C18")),
             ("é", Some("ê")),
@@ -247,10 +254,11 @@ mod tests {
         assert_eq!(read(&text, "like.C17*"), (Operator::Like, texts(&["C17*"])));
         for wrong in [
             "x", "+5", "gt.", "5.0", "like.5", "is.nul", "not.5", "in.5", "in.()", "in.(1,x)",
+            "gtr.5", ">5",
         ] {
             assert!(filter(&integer, wrong).is_err(), "{wrong}");
         }
-        for wrong in ["is.x", "in.a", "in.(\"a)"] {
+        for wrong in ["is.x", "IS.NULL", "in.a", "in.(\"a)", "ilike.a", "EQ.a"] {
             assert!(filter(&text, wrong).is_err(), "{wrong}");
         }
         assert!(filter(&column(Type::Real), "nan").is_err());

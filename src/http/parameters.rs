@@ -11,6 +11,7 @@ use warp::http::StatusCode;
 
 use super::filters::{bounds, filter, list_of};
 use super::negotiation;
+use super::operators::lookalike;
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
@@ -46,7 +47,7 @@ const MOST_FILTERS: usize = 300;
 /// The most values in them: SQLite binds some 30,000.
 const MOST_VALUES: usize = 10_000;
 
-/// Parameters other than the common ones: filters, and options of the format.
+/// Options of formats.
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
 fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, Problem> {
@@ -69,6 +70,8 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             filters.extend(bounds(&filter));
             filters.push(filter);
             bounded(&filters).map_err(|problem| problem.about(&name, Some(&value)))?;
+        } else if !is_option(&target, &name) {
+            return Err(unknown(&target, &name, &value));
         } else if others.iter().any(|(known, _)| *known == name) {
             return Err(repeated(&name, &value));
         } else {
@@ -162,7 +165,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         }
         None => accepted(&target, &request)?,
     };
-    let options = self::options(&target, format, others)?;
+    let options = self::options(format, others)?;
     let coding = coding(&target, format, &request)?;
     Ok(StreamRequest {
         request,
@@ -281,56 +284,72 @@ fn repeated(name: &str, value: &str) -> Problem {
         .allowing_only("each parameter at most once")
 }
 
+/// Whether some format has this option, `FORMAT.OPTION`.
+fn is_option(target: &Target, name: &str) -> bool {
+    let option = name
+        .split_once('.')
+        .and_then(|(format, option)| Some((target.app.formats.get(format)?, option)));
+    option.is_some_and(|(format, option)| format.options.iter().any(|known| known.name == option))
+}
+
 /// The format's options, as the query sets them.
-fn options(
-    target: &Target,
-    format: &'static Format,
-    written: Others<'_>,
-) -> Result<Options, Problem> {
+fn options(format: &'static Format, written: Others<'_>) -> Result<Options, Problem> {
     let mut options = Options::new(format.options);
     for (name, value) in written {
-        let option = name.split_once('.').filter(|(of, _)| *of == format.name);
-        let set = option.map(|(_, option)| options.set(option, &value));
-        match set {
-            Some(Ok(())) => {}
-            Some(Err(Some(allowed))) => {
-                let allowed = allowed.listed();
-                let detail = format!(
-                    "{name} is {:?}; it must be {}",
-                    shortened(&value),
-                    allowed.join(" or ")
-                );
-                return Err(Problem::bad_request(detail)
-                    .about(&name, Some(&value))
-                    .allowing(&value, allowed));
+        let problem = |detail| Problem::bad_request(detail).about(&name, Some(&value));
+        let (of, option) = name.split_once('.').unwrap_or(("", &name));
+        if of != format.name {
+            let detail = format!(
+                "{name} is for the format {of}, but the format is {}",
+                format.name
+            );
+            let options = format.options.iter();
+            return Err(
+                problem(detail).listing(options.map(|option| written_in_full(format, option.name)))
+            );
+        }
+        match options.set(option, &value) {
+            Ok(()) => {}
+            Err(allowed) => {
+                let allowed = allowed.map(|allowed| allowed.listed()).unwrap_or_default();
+                let value = shortened(&value);
+                let detail = format!("{name} is {value:?}; it must be {}", allowed.join(" or "));
+                return Err(problem(detail).allowing(&value, allowed));
             }
-            Some(Err(None)) | None => return Err(unknown(target, format, &name, &value)),
         }
     }
     Ok(options)
 }
 
-/// A parameter that there is not, or not with this format.
-fn unknown(target: &Target, format: &Format, name: &str, value: &str) -> Problem {
-    let detail = match name.split_once('.') {
-        Some((of, _)) if of != format.name && target.app.formats.get(of).is_some() => {
-            format!(
-                "{} is for the format {of}, but the format is {}",
-                shortened(name),
-                format.name
-            )
+/// An option of a format, as a parameter.
+fn written_in_full(format: &Format, option: &str) -> String {
+    format!("{}.{option}", format.name)
+}
+
+/// A parameter that there is not.
+fn unknown(target: &Target, name: &str, value: &str) -> Problem {
+    let problem = |detail| Problem::bad_request(detail).about(name, Some(value));
+    // `byte_count>=5`, where the name ends at the first equals sign.
+    if let Some((symbol, _)) = name.char_indices().find(|(_, c)| "<>!~".contains(*c))
+        && let Some(column) = column(&target.view, &name[..symbol])
+    {
+        let written = format!("{}={value}", &name[symbol..]);
+        let written = written.strip_suffix('=').unwrap_or(&written);
+        if let Some(meant) = lookalike(column.kind, written).and_then(|found| found.suggestion) {
+            let (given, meant) = (shortened(name), format!("{}={meant}", column.name));
+            let detail = format!("there is no parameter {given:?}; comparisons are filters");
+            return problem(detail).suggesting(Some(meant), [] as [&str; 0]);
         }
-        _ => format!("there is no parameter {:?}", shortened(name)),
-    };
-    let options = format.options.iter();
-    let options = options.map(|option| format!("{}.{}", format.name, option.name));
+    }
+    let options = target.app.formats.iter().flat_map(|format| {
+        let options = format.options.iter();
+        options.map(|option| written_in_full(format, option.name))
+    });
     let columns = target.view.schema.columns.iter();
     let columns = columns.map(|column| column.name.clone());
     let known = PARAMETERS.map(str::to_owned).into_iter();
-    let known = known.chain(options).chain(columns);
-    Problem::bad_request(detail)
-        .about(name, Some(value))
-        .allowing(name, known)
+    problem(format!("there is no parameter {:?}", shortened(name)))
+        .allowing(name, known.chain(options).chain(columns))
 }
 
 /// The format that `Accept` likes best, and the media type that it means.

@@ -99,19 +99,27 @@ impl Problem {
 
     /// Lists what would do, and suggests the one nearest to what was given.
     pub(super) fn allowing(
-        mut self,
+        self,
         given: &str,
         allowed: impl IntoIterator<Item = impl Into<String>>,
     ) -> Problem {
         let allowed: Vec<String> = allowed.into_iter().map(Into::into).collect();
-        self.0.suggestion = nearest(given, &allowed).map(str::to_owned);
+        self.suggesting(nearest(given, &allowed).map(str::to_owned), allowed)
+    }
+
+    /// Lists what would do, and suggests what was meant.
+    pub(super) fn suggesting(
+        mut self,
+        suggestion: Option<String>,
+        allowed: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Problem {
+        self.0.suggestion = suggestion.map(|suggestion| shortened(&suggestion));
         if let Some(suggestion) = &self.0.suggestion {
             self.0
                 .detail
                 .push_str(&format!("; did you mean {suggestion}?"));
         }
-        self.0.allowed = Some(allowed);
-        self
+        self.listing(allowed)
     }
 
     /// Lists what would do.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use warp::Filter;
 use warp::http::HeaderValue;
+use warp::http::header::CACHE_CONTROL;
 use warp::reply::Response;
 
 use super::App;
@@ -129,6 +130,9 @@ where
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert("x-request-id", id);
     }
+    // Without it a cache may guess how long a reply is good for; it is not, for records are added.
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, never);
     if response.extensions().get::<LogsItself>().is_none() {
         let why = response.extensions().get::<Why>().map(|why| why.0.as_str());
         tracing::info!(

@@ -279,6 +279,76 @@ fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
 }
 
 #[test]
+fn what_looks_like_an_operator_is_not_taken_for_a_string() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    for (query, suggestion) in [
+        ("src_comp=ilike.c1*", "like.c1*"),
+        ("src_comp=neq.C1065", "ne.C1065"),
+        ("src_comp=EQ.C1065", "eq.C1065"),
+        ("src_comp=not.eq.C1065", "ne.C1065"),
+        ("src_comp=%3E%3DC1065", "gte.C1065"),
+        ("byte_count=gtr.5", "gt.5"),
+        ("byte_count=%3E5", "gt.5"),
+        ("byte_count%3E=5", "byte_count=gte.5"),
+        ("byte_count%3C5", "byte_count=lt.5"),
+    ] {
+        let reply = server.get(&format!("{FLOWS}?{query}"));
+        let problem = reply.problem(400, &[&format!("did you mean {suggestion}?")]);
+        assert_eq!(problem["suggestion"], suggestion, "{query}");
+    }
+    let reply = server.get(&format!("{FLOWS}?src_comp=ilike.c1*"));
+    reply.problem(400, &["no operator \"ilike\"", "eq.ilike.c1* means"]);
+    for value in [
+        "eq.ilike.c1*",
+        "example.com",
+        "C17.local",
+        "en.wikipedia.org",
+    ] {
+        let path = format!("{FLOWS}?src_comp={value}");
+        assert_eq!(server.document(&path), "[]\n", "{value}");
+    }
+}
+
+#[test]
+fn no_reply_is_stored_by_caches() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    for (path, status) in [
+        (FLOWS, 200),
+        ("/api/v1/stream/flows?limit=x", 400),
+        ("/api/v1/streams", 200),
+        ("/api/v1/schema/flows?dialect=avro", 200),
+        ("/nothing", 404),
+    ] {
+        let reply = server.get(path);
+        assert_eq!(
+            (reply.status, reply.header("cache-control")),
+            (status, "no-store"),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn many_unknown_parameters_are_refused_at_the_first() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    // Almost as many as the longest URL has room for, each another one.
+    let names: Vec<_> = (0..16_000).map(|i| format!("{:03x}", 4096 + i)).collect();
+    let path = format!("{FLOWS}?{}", names.join("&").replace("1", "g"));
+    let answered = || {
+        let start = std::time::Instant::now();
+        let reply = server.get(&path[..path.len().min(65_000)]);
+        reply.problem(400, &["no parameter \"g000\""]);
+        start.elapsed()
+    };
+    let fastest = (0..5).map(|_| answered()).min().unwrap();
+    // To compare each to all before it takes more than 300 ms.
+    assert!(fastest.as_millis() < 100, "{fastest:?}");
+}
+
+#[test]
 fn paths_methods_and_bodies() {
     let folder = folder();
     let server = Server::of(folder.path(), &ten_records(folder.path()));
