@@ -14,6 +14,16 @@ use tempfile::TempDir;
 /// The longest that anything may take here before the test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a test goes on that could go on for ever: seconds, or a minute under `tests/run --long`.
+pub(crate) fn some_time() -> Duration {
+    Duration::from_secs(if is_long() { 60 } else { 5 })
+}
+
+/// Whether `tests/run --long` runs the tests.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("LONG_TESTS").is_some()
+}
+
 /// The path below which the stream `flows` is.
 pub(crate) const FLOWS: &str = "/api/v1/stream/flows";
 

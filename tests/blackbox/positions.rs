@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::harness::{
-    FLOWS, Reply, Server, assert_has, database, folder, generated, run, ten_records,
+    FLOWS, Reply, Server, assert_has, database, folder, generated, run, some_time, ten_records,
 };
 
 const T: &str = r#"
@@ -240,7 +240,7 @@ fn pulls_chained_in_the_order_of_ids_lose_nothing_and_repeat_nothing() {
     chained("id");
 }
 
-/// For a minute, one thread writes batches and deletes what is pulled, another one pulls, while the
+/// For a while, one thread writes batches and deletes what is pulled, another one pulls, while the
 /// server is killed now and then.
 fn chained(order: &str) {
     let folder = folder();
@@ -251,13 +251,14 @@ fn chained(order: &str) {
          CREATE INDEX i ON t (time, id);",
     );
     let mut pulled: Vec<(i64, (i64, String))> = Vec::new();
+    let mut kills = 0;
     let (up_to, done) = (AtomicI64::new(0), AtomicBool::new(false));
     let inserted = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_until(&done, &up_to, &path, order == "id"));
         let mut server = Server::with(folder.path(), &path, T);
         let mut random = fastrand::Rng::with_seed(7);
         let mut after = None;
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + some_time();
         loop {
             // Once more when nothing is written any more.
             let last = writer.is_finished();
@@ -275,6 +276,7 @@ fn chained(order: &str) {
                     let mut reader = BufReader::new(server.ask(&path_of));
                     assert_eq!(Reply::head(&mut reader).status, 200);
                     server.signal("KILL");
+                    kills += 1;
                     drop(server);
                     server = Server::with(folder.path(), &path, T);
                     continue;
@@ -302,11 +304,11 @@ fn chained(order: &str) {
             if last {
                 break;
             }
-            done.store(Instant::now() > end, Ordering::Relaxed);
+            done.store(Instant::now() > end && kills > 0, Ordering::Relaxed);
         }
         writer.join().unwrap()
     });
-    assert!(inserted.len() > 10_000, "{}", inserted.len());
+    assert!(inserted.len() > 1_000, "{}", inserted.len());
     for (id, record) in &pulled {
         assert_eq!(&inserted[id], record);
     }
