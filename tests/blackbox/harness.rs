@@ -150,6 +150,26 @@ pub(crate) fn database(folder: &Path, sql: &str) -> PathBuf {
     path
 }
 
+/// A database without tables, with pages of this size, and so many bytes at the end of each that
+/// SQLite leaves alone.
+pub(crate) fn empty_database(folder: &Path, page_size: usize, reserved: u8) -> PathBuf {
+    let path = folder.join("made.db");
+    let make = format!("PRAGMA page_size = {page_size}; PRAGMA user_version = 1;");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(&make)
+        .unwrap();
+    let mut page = fs::read(&path).unwrap();
+    assert_eq!(page.len(), page_size);
+    // Byte 20 of the file says how many are reserved; those at 105, where the table of tables, still
+    // without content, has its content (0 stands for 65536).
+    page[20] = reserved;
+    let usable = (page_size - usize::from(reserved)) % 65536;
+    page[105..107].copy_from_slice(&u16::try_from(usable).unwrap().to_be_bytes());
+    fs::write(&path, page).unwrap();
+    path
+}
+
 /// A running `flows serve`.
 pub(crate) struct Server {
     child: Child,
