@@ -12,6 +12,7 @@
 //! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
 //! | `pull` | `flows pull` |
 //! | `selecting` | `columns`, filters |
+//! | `lists` | filters by `in.` lists |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
 //! | `commands` | `generate`, `formats`, `demo`, `--help` |
@@ -29,6 +30,7 @@ mod endpoint;
 mod foreign;
 mod harness;
 mod import;
+mod lists;
 mod negotiation;
 mod positions;
 mod pull;
