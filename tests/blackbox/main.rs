@@ -13,6 +13,7 @@
 //! | `pull` | `flows pull` |
 //! | `selecting` | `columns`, filters |
 //! | `lists` | filters by `in.` lists |
+//! | `differential` | random requests of random tables, against Python's sqlite3 |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
 //! | `commands` | `generate`, `formats`, `demo`, `--help` |
@@ -26,6 +27,7 @@ mod check;
 mod clients;
 mod commands;
 mod configuration;
+mod differential;
 mod endpoint;
 mod foreign;
 mod harness;
