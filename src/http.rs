@@ -30,7 +30,6 @@ mod target;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use flows_formats::Registry;
 use warp::Filter;
@@ -51,7 +50,6 @@ pub struct App {
     streams: Vec<Arc<View>>,
     formats: Registry,
     connections: Connections,
-    wait: Duration,
     /// The codings of replies, best first.
     codings: [ContentCoding; 3],
 }
@@ -63,8 +61,7 @@ impl App {
         App {
             streams: config.streams.iter().map(complete).collect(),
             formats,
-            connections: Connections::new(store),
-            wait: config.database.wait,
+            connections: Connections::new(store, config.database.wait),
             codings: ContentCoding::all(&config.compression),
         }
     }

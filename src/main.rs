@@ -19,7 +19,7 @@ use flows::listing;
 use flows::pull::{Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
-use flows::store::sqlite::check::{Finding, check};
+use flows::store::{Finding, Store};
 use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
@@ -261,7 +261,7 @@ fn report(config: &Config) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "database {}", config.database.path.display())?;
     let mut errors = 0;
-    for finding in check(&config.database, &config.streams) {
+    for finding in Sqlite::new(&config.database).check(&config.streams) {
         match finding {
             Finding::Fine(text) => writeln!(out, "{text}")?,
             Finding::Warning(text) => writeln!(out, "warning: {text}")?,
@@ -287,7 +287,7 @@ fn report(config: &Config) -> anyhow::Result<()> {
 fn serve_checked(config: &Config) -> anyhow::Result<()> {
     log_to_stderr();
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    for finding in check(&config.database, &config.streams) {
+    for finding in Sqlite::new(&config.database).check(&config.streams) {
         match finding {
             Finding::Fine(_) => {}
             Finding::Warning(text) => warnings.push(text),

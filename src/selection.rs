@@ -189,8 +189,7 @@ impl View {
         }
         for filter in &filters {
             shape.add(&filter.column);
-            let (operator, operands) = (filter.operator, filter.operands.len());
-            shape.0.push_str(&format!("{operator:?} {operands}"));
+            shape.0.push_str(&format!("{:?}", filter.operator));
         }
         let schema = Schema {
             name: stream.schema.name.clone(),
@@ -203,6 +202,12 @@ impl View {
             filters,
             shape: shape.0,
         }
+    }
+
+    /// The same records, of which nothing but their positions is read.
+    pub fn positions(&self) -> View {
+        let stream = Arc::clone(&self.stream);
+        View::new(stream, Vec::new(), self.order, self.filters.clone())
     }
 
     /// Equal for views of one stream that differ in nothing but what they compare to.

@@ -5,16 +5,21 @@
 pub mod sqlite;
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flows_formats::Record;
 
+use crate::definition::Stream;
 use crate::selection::{Position, Range, View};
 
 /// A database with a pool of connections.
 pub trait Store: Send + Sync {
+    /// How many connections there can be, and so streams at once.
+    fn capacity(&self) -> usize;
+
     /// A connection that is idle at this moment. Never waits, never blocks.
     fn idle(&self) -> Option<Box<dyn Connection>>;
 
@@ -24,8 +29,33 @@ pub trait Store: Send + Sync {
     /// [`StoreError::Unavailable`] when there is none in time.
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError>;
 
-    /// How many connections there can be, and so streams at once.
-    fn connections(&self) -> usize;
+    /// How much a request may ask to be compared.
+    fn limits(&self) -> Limits;
+
+    /// What is wrong with the database and with every stream in it, and how to fix it.
+    fn check(&self, streams: &[Arc<Stream>]) -> Vec<Finding>;
+}
+
+/// How much a request may ask to be compared: what a client can make up must have a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The most filters.
+    pub filters: usize,
+    /// The most values in all of them.
+    pub operands: usize,
+    /// The most bytes in all of their values.
+    pub bytes: usize,
+}
+
+/// One line of a check's report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// What will be served.
+    Fine(String),
+    /// What works, but not as well as it could.
+    Warning(String),
+    /// What cannot work.
+    Error(String),
 }
 
 /// How many scans this machine can run at once: one a core.
@@ -33,84 +63,86 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What a connection sees of the database: equal again on the same connection, it has not changed.
-/// Versions of two connections cannot be compared.
+/// What a snapshot of a view can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(i64);
+pub struct Plan {
+    /// Whether a run of records from the middle is found without reading all before it, so that a
+    /// range can be scanned in several slices at once.
+    pub splittable: bool,
+}
+
+/// What came of sharing a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// For each helper, whether it sees the very snapshot that the connection sees now.
+    pub joined: Vec<bool>,
+    /// Whether the connection sees what it saw before: a store that can only share a new snapshot
+    /// begins one, and someone may have written in between.
+    pub same: bool,
+}
+
+/// Which record of a range is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Find {
+    /// The last one, whether it matches the filters or not.
+    Last,
+    /// The one of this number, counted from 1, of those that match the filters. A store that takes
+    /// too long to get there answers with an earlier one.
+    Nth(u64),
+}
 
 /// A connection on loan from the pool, used for one stream; it goes home when dropped, and its
-/// snapshot ends then. Every method blocks its thread for as long as it takes.
-pub trait Connection: Send {
-    /// Begins a snapshot, ending the one before.
-    ///
-    /// # Errors
-    /// [`StoreError::Busy`] when a writer holds the lock; otherwise what the database said.
-    fn begin(&mut self, view: &View) -> Result<(), StoreError>;
-
-    /// What the connection sees: in a snapshot the snapshot's version, else the present one.
-    ///
-    /// # Errors
-    /// What the database said.
-    fn version(&mut self, view: &View) -> Result<Version, StoreError>;
-
-    /// Whether the stream's snapshots begin without waiting for writers, and its ranges are found
+/// snapshot ends then. Every method but [`Connection::is_instant`] blocks its thread for as long as
+/// it takes, and so may dropping it: on a thread that may block.
+///
+/// What asks about records asks about the view and the snapshot of [`Connection::snapshot`].
+pub trait Connection: Any + Send {
+    /// Whether a snapshot of the view begins without waiting for writers, and its ranges are found
     /// without reading what is before them, so that a small one takes microseconds. Never blocks;
-    /// says no until the stream's first snapshot on this connection.
-    fn is_prompt(&mut self, view: &View) -> bool;
+    /// says no until the view's first snapshot on this connection.
+    fn is_instant(&mut self, view: &View) -> bool;
 
-    /// Whether a run of records from the middle of the stream is found without reading all before
-    /// it, so that a range can be scanned in several slices at once.
+    /// Begins a snapshot, ending the one before, and finds out how the view's records are read.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when a writer holds the lock; [`StoreError::Stopped`] when `cancel` was
+    /// set; otherwise what the database said.
+    fn snapshot(&mut self, view: &Arc<View>, cancel: &Cancel) -> Result<Plan, StoreError>;
+
+    /// Has helpers, connections of the same store, join the snapshot.
+    ///
+    /// # Errors
+    /// What the database said to this connection; a helper that fails has not joined.
+    fn share(&mut self, helpers: &mut [&mut dyn Connection]) -> Result<Shared, StoreError>;
+
+    /// The position of a record of the range; `None` when there is none such. The range's limit does
+    /// not count. Everything up to the position that is found has been looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when `cancel` was set, or when finding the last takes a view too long;
+    /// otherwise what the database said.
+    fn find(
+        &mut self,
+        range: &Range,
+        which: Find,
+        cancel: &Cancel,
+    ) -> Result<Option<Position>, StoreError>;
+
+    /// A position within the range, about `records` records (whether they match the filters or not)
+    /// after its beginning, found at little cost; `None` when the range has no more, or not many
+    /// more.
     ///
     /// # Errors
     /// What the database said.
-    fn sliceable(&mut self, view: &View) -> Result<bool, StoreError>;
+    fn split(&mut self, range: &Range, records: u64) -> Result<Option<Position>, StoreError>;
 
-    /// The position of the range's record number `records`, counted from 1, whether it matches the
-    /// filters or not; `None` when the range has fewer. The range's limit does not count.
-    ///
-    /// # Errors
-    /// [`StoreError::Stopped`] when `cancel` was set, or when that takes a view too long;
-    /// otherwise what the database said.
-    fn nth(
-        &mut self,
-        view: &View,
-        range: &Range,
-        records: u64,
-        cancel: &Cancel,
-    ) -> Result<Option<Position>, StoreError>;
-
-    /// The position of the range's last record, whether it matches the filters or not; `None` when the
-    /// range is empty. The range's limit does not count.
-    ///
-    /// # Errors
-    /// [`StoreError::Stopped`] when `cancel` was set, or when that takes a view too long;
-    /// otherwise what the database said.
-    fn last(
-        &mut self,
-        view: &View,
-        range: &Range,
-        cancel: &Cancel,
-    ) -> Result<Option<Position>, StoreError>;
-
-    /// How many records of the range match the filters; no more than its limit.
+    /// How many records of the range match the filters. The range's limit does not count.
     ///
     /// # Errors
     /// [`StoreError::Stopped`] when `cancel` was set; otherwise what the database said.
-    fn count(&mut self, view: &View, range: &Range, cancel: &Cancel) -> Result<u64, StoreError>;
+    fn count(&mut self, range: &Range, cancel: &Cancel) -> Result<u64, StoreError>;
 
-    /// A position within the range, about `records` records after its beginning, found at less
-    /// cost than [`Connection::nth`]; `None` when the range has no more, or not many more.
-    ///
-    /// # Errors
-    /// What the database said.
-    fn cut(
-        &mut self,
-        view: &View,
-        range: &Range,
-        records: u64,
-    ) -> Result<Option<Position>, StoreError>;
-
-    /// Hands every record of `range` to `sink`, in `(time, id)` order and from one snapshot, and
+    /// Hands every record of `range` that matches the filters to `sink`, in the view's order, and
     /// gives the sink back.
     ///
     /// The sink is owned, not borrowed, so that a store may let the database call it.
@@ -120,7 +152,6 @@ pub trait Connection: Send {
     /// database said.
     fn scan_into(
         &mut self,
-        view: &Arc<View>,
         range: &Range,
         sink: Box<dyn Sink>,
         cancel: &Cancel,
@@ -134,12 +165,11 @@ impl dyn Connection + '_ {
     /// Those of [`Connection::scan_into`].
     pub fn scan<S: Sink>(
         &mut self,
-        view: &Arc<View>,
         range: &Range,
         sink: S,
         cancel: &Cancel,
     ) -> (S, Result<(), StoreError>) {
-        let (sink, result) = self.scan_into(view, range, Box::new(sink), cancel);
+        let (sink, result) = self.scan_into(range, Box::new(sink), cancel);
         let sink: Box<dyn Any> = sink;
         let sink = sink
             .downcast()
@@ -147,6 +177,7 @@ impl dyn Connection + '_ {
         (*sink, result)
     }
 }
+
 /// Takes the records of a scan.
 pub trait Sink: Any + Send {
     /// Takes one record, which stands at `position`.
@@ -194,6 +225,14 @@ pub enum StoreError {
     Unavailable {
         /// What opening one failed with, if it was that.
         reason: Option<String>,
+    },
+    /// There is no file where the database was.
+    #[error("the database {} cannot be found ({reason}); it is served again when it is back", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
     },
     /// A writer holds the lock for longer than the configured wait.
     #[error("stream {stream}: the database is locked by a writer; try again")]

@@ -21,8 +21,7 @@ mod reply_end;
 mod slices;
 mod small;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -31,7 +30,7 @@ use flows_formats::RecordEncoder;
 use tokio::sync::mpsc;
 
 use crate::selection::{Range, View};
-use crate::store::{Cancel, Stop, StoreError};
+use crate::store::{Cancel, Shared, Stop, StoreError};
 use buffers::Buffers;
 pub use coding::ContentCoding;
 use coding::Trailer;
@@ -65,6 +64,9 @@ pub struct Chunk {
     pub replaced: u64,
     /// What ends after this chunk.
     pub boundary: Boundary,
+    /// How many of its last bytes are held back until more or the document's end is known, so that
+    /// what was sent never ends where a record does.
+    held: usize,
     /// What the head of the reply says. Only the first chunk has it.
     pub end: Option<ReplyEnd>,
 }
@@ -132,6 +134,10 @@ type Slice = mpsc::Receiver<Result<Chunk, StreamError>>;
 pub struct Chunks {
     slices: mpsc::Receiver<Slice>,
     slice: Option<Slice>,
+    /// The last bytes of the chunks so far, which are held back.
+    held: Bytes,
+    /// The chunk after what was held back.
+    next: Option<Box<Chunk>>,
     trailer: Trailer,
     cancel: Cancel,
 }
@@ -147,6 +153,27 @@ impl Chunks {
 
     /// [`Chunks::next`], polled.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Chunk, StreamError>> {
+        if let Some(chunk) = self.next.take() {
+            return Poll::Ready(Ok(*chunk));
+        }
+        let mut chunk = ready!(self.poll_written(context))?;
+        if chunk.bytes.is_empty() && chunk.boundary != Boundary::Document {
+            return Poll::Ready(Ok(chunk));
+        }
+        let before = std::mem::take(&mut self.held);
+        if chunk.boundary != Boundary::Document {
+            let sent = chunk.bytes.len().saturating_sub(chunk.held);
+            self.held = chunk.bytes.split_off(sent);
+        }
+        if before.is_empty() {
+            return Poll::Ready(Ok(chunk));
+        }
+        self.next = Some(Box::new(chunk));
+        Poll::Ready(Ok(Chunk::of_bytes(before)))
+    }
+
+    /// The next chunk as it was written.
+    fn poll_written(&mut self, context: &mut Context<'_>) -> Poll<Result<Chunk, StreamError>> {
         if self.slice.is_none() {
             self.slice = ready!(self.slices.poll_recv(context));
         }
@@ -162,6 +189,21 @@ impl Chunks {
             }
         }
         Poll::Ready(chunk.unwrap_or(Err(StreamError::Defect)))
+    }
+}
+
+impl Chunk {
+    /// Bytes of which everything else was told before.
+    fn of_bytes(bytes: Bytes) -> Chunk {
+        Chunk {
+            bytes,
+            crc: Crc::new(),
+            records: 0,
+            replaced: 0,
+            boundary: Boundary::Nothing,
+            held: 0,
+            end: None,
+        }
     }
 }
 
@@ -186,6 +228,8 @@ pub fn start(
     let chunks = Chunks {
         slices: receiver,
         slice: None,
+        held: Bytes::new(),
+        next: None,
         trailer: Trailer::new(coding),
         cancel: cancel.clone(),
     };
@@ -236,10 +280,8 @@ impl Pump {
         lease: &mut Lease,
         encoder: Box<dyn RecordEncoder>,
     ) -> Result<Document, StreamError> {
-        lease.begin(&self.view)?;
-        // What is left of a limit is not known before the filters have let through what they do.
-        let counts = self.range.limit.is_some() && !self.view.filters.is_empty();
-        let can_slice = !counts && lease.sliceable(&self.view)? && encoder.fork().is_some();
+        let plan = lease.snapshot(&self.view, &self.cancel)?;
+        let can_slice = plan.splittable && encoder.fork().is_some();
         let connections = lease.connections();
         let find: FindHelpers = Box::new(move || {
             if can_slice {
@@ -248,26 +290,23 @@ impl Pump {
                 Vec::new()
             }
         });
-        let mut document = self.begin(lease, self.document(encoder, find))?;
+        let (mut document, mut range) = self.begin(lease, self.document(encoder, find))?;
         if document.helpers.is_empty() {
             return self.end(document);
         }
         let mut helpers = std::mem::take(&mut document.helpers);
-        let before = lease.version(&self.view)?;
-        helpers = self.join(lease, helpers)?;
-        if lease.version(&self.view)? != before
-            && let Some(encoder) = document.encoder.fork()
-        {
+        let same = share(lease, &mut helpers)?;
+        if !same && let Some(encoder) = document.encoder.fork() {
             // Someone has written since the document began. Nothing of it is sent, so that it can
             // begin again in the snapshot that the helpers share.
             let find: FindHelpers = Box::new(move || helpers);
-            document = self.begin(lease, self.document(encoder, find))?;
+            (document, range) = self.begin(lease, self.document(encoder, find))?;
             if document.helpers.is_empty() {
                 return self.end(document);
             }
             helpers = std::mem::take(&mut document.helpers);
         }
-        self.in_slices(lease, document, helpers)
+        self.in_slices(lease, document, range, helpers)
     }
 
     fn document(&self, encoder: Box<dyn RecordEncoder>, find: FindHelpers) -> Document {
@@ -280,21 +319,22 @@ impl Pump {
         )
     }
 
-    /// Writes the beginning of the document, and all of it unless it finds helpers.
-    fn begin(&self, lease: &mut Lease, mut document: Document) -> Result<Document, StreamError> {
-        let Pump {
-            view,
-            range,
-            cancel,
-            ..
-        } = self;
-        let mut end = reply_end::before(lease, view, range, cancel)?;
+    /// Writes the beginning of the document, and all of it unless it finds helpers. The range is what
+    /// was asked for, without its limit: up to where that cuts.
+    fn begin(
+        &self,
+        lease: &mut Lease,
+        mut document: Document,
+    ) -> Result<(Document, Range), StreamError> {
+        let Pump { view, cancel, .. } = self;
+        let (mut end, range) = reply_end::before(lease, &self.range, cancel)?;
         if self.count {
-            end.count = Some(lease.count(view, range, cancel)?);
+            let limit = range.limit.unwrap_or(u64::MAX);
+            end.count = Some(lease.count(&range, cancel)?.min(limit));
         }
         document.head = Some(end);
         document.begin(view)?;
-        let (mut document, scanned) = lease.scan(view, range, document, cancel);
+        let (mut document, scanned) = lease.scan(&range, document, cancel);
         document.end_slice(view, scanned)?;
         if let Some(head) = &mut document.head
             && head.position.is_none()
@@ -302,34 +342,11 @@ impl Pump {
         {
             // All of it is in the first chunk.
             let count = head.count;
-            let end = reply_end::after(
-                lease,
-                view,
-                range,
-                (document.records, document.last),
-                cancel,
-            )?;
+            let written = (document.records, document.last);
+            let end = reply_end::after(lease, view, &range, written, cancel)?;
             *head = ReplyEnd { count, ..end };
         }
-        Ok(document)
-    }
-
-    /// Begins a new snapshot, with those helpers that see the same one.
-    ///
-    /// A helper that has seen no change from before the snapshot was taken until its own was has
-    /// the same snapshot.
-    fn join(&self, lease: &mut Lease, helpers: Vec<Lease>) -> Result<Vec<Lease>, StreamError> {
-        let view = &self.view;
-        let before: Vec<_> = helpers
-            .into_iter()
-            .map(|mut helper| (helper.version(view), helper))
-            .collect();
-        lease.begin(view)?;
-        let same = |(before, mut helper): (Result<_, _>, Lease)| {
-            let same = helper.begin(view).is_ok() && helper.version(view).ok() == before.ok();
-            same.then_some(helper)
-        };
-        Ok(before.into_iter().filter_map(same).collect())
+        Ok((document, range))
     }
 
     /// Writes the rest of a document whose first chunk is full, together with helpers.
@@ -337,47 +354,29 @@ impl Pump {
         &self,
         lease: &mut Lease,
         mut document: Document,
+        range: Range,
         helpers: Vec<Lease>,
     ) -> Result<Document, StreamError> {
         let written = document.records;
-        let slices = Slices {
-            view: &self.view,
-            cancel: &self.cancel,
-            buffers: &self.buffers,
-            coding: self.coding,
-            queue: &self.slices,
-            left: Mutex::new(Some(Range {
-                after: document.last,
-                limit: self.range.limit.map(|limit| limit - written),
-                ..self.range
-            })),
-            records_per_slice: if self.view.filters.is_empty() {
-                Slices::records_per_slice(written, document.buffer.len())
-            } else {
-                FILTERED_RECORDS
-            },
-            records: AtomicU64::new(written),
-            helping: AtomicUsize::new(helpers.len()),
-            failed: AtomicBool::new(false),
+        let rest = Range {
+            after: document.last.or(range.after),
+            ..range
         };
+        let records_per_slice = if self.view.filters.is_empty() {
+            Slices::records_per_slice(written, document.buffer.len())
+        } else {
+            FILTERED_RECORDS
+        };
+        let slices = Slices::new(self, rest, records_per_slice, written, helpers.len());
         document
             .send(Boundary::Slice)
             .map_err(|Stop| StoreError::Stopped)?;
-        std::thread::scope(|scope| {
-            for mut helper in helpers {
-                if let Some(encoder) = document.encoder.fork() {
-                    let slices = &slices;
-                    scope.spawn(move || slices.help(&mut helper, encoder));
-                }
-            }
-            slices.work(lease, &*document.encoder, |_| true);
-        });
-        if slices.failed.into_inner() {
-            // The slice that failed has said why.
-            return Err(StoreError::Stopped.into());
-        }
+        // The slice that failed has said why.
+        let records = slices
+            .write_all(lease, helpers, &*document.encoder)
+            .ok_or(StoreError::Stopped)?;
         let sender = queue(&self.slices, WAITING_CHUNKS).ok_or(StoreError::Stopped)?;
-        document.go_on(sender, slices.records.into_inner());
+        document.go_on(sender, records);
         self.end(document)
     }
 
@@ -386,4 +385,14 @@ impl Pump {
         document.end(&self.view)?;
         Ok(document)
     }
+}
+
+/// Has helpers join the snapshot, and sends those home that cannot; whether it is the one that there
+/// was before.
+fn share(lease: &mut Lease, helpers: &mut Vec<Lease>) -> Result<bool, StoreError> {
+    let mut connections: Vec<_> = helpers.iter_mut().map(|helper| &mut **helper).collect();
+    let Shared { joined, same } = lease.share(&mut connections)?;
+    let mut joined = joined.into_iter();
+    helpers.retain(|_| joined.next() == Some(true));
+    Ok(same)
 }

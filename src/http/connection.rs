@@ -16,7 +16,7 @@ pub(super) fn borrowed(
     warp::any().and_then(move || {
         let app = Arc::clone(&app);
         async move {
-            let lease = app.connections.borrow(app.wait).await;
+            let lease = app.connections.borrow().await;
             lease.map_err(|error| Problem::unavailable(error.to_string()).rejection())
         }
     })

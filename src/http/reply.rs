@@ -70,6 +70,10 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
         log.sent(&complete);
         return Ok(Begun::Complete(complete));
     }
+    let lease = lease
+        .for_long()
+        .await
+        .map_err(|error| Problem::unavailable(error.to_string()))?;
     let mut chunks = stream::start(
         lease,
         asked.view.clone(),

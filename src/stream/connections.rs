@@ -16,8 +16,13 @@ const LEAST_WAIT: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct Connections {
     store: Arc<dyn Store>,
+    /// How long a request waits for its turn.
+    wait: Duration,
     /// One permit per connection.
     turns: Arc<Semaphore>,
+    /// One permit per connection that large streams and their helpers may have: the last quarter is
+    /// for small requests, however many clients read slowly.
+    large: Arc<Semaphore>,
 }
 
 /// A connection on loan.
@@ -25,38 +30,55 @@ pub struct Lease {
     // The connection goes home before the turn ends, so that the next in turn finds it.
     connection: Box<dyn Connection>,
     _turn: OwnedSemaphorePermit,
+    /// Whether it may be kept for long.
+    _large: Option<OwnedSemaphorePermit>,
     connections: Connections,
 }
 
 impl Connections {
-    /// All connections of a store.
-    pub fn new(store: Arc<dyn Store>) -> Connections {
-        let turns = Arc::new(Semaphore::new(store.connections()));
-        Connections { store, turns }
+    /// All connections of a store, for which requests wait so long.
+    pub fn new(store: Arc<dyn Store>, wait: Duration) -> Connections {
+        let all = store.capacity();
+        Connections {
+            store,
+            wait,
+            turns: Arc::new(Semaphore::new(all)),
+            large: Arc::new(Semaphore::new(all - all / 4)),
+        }
     }
 
     /// A connection, when it is this request's turn. Needs a tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when there is none within `wait`.
-    pub async fn borrow(&self, wait: Duration) -> Result<Lease, StoreError> {
-        let none = || StoreError::Unavailable { reason: None };
-        let turn = timeout(wait, Arc::clone(&self.turns).acquire_owned());
-        let Ok(Ok(turn)) = turn.await else {
-            return Err(none());
-        };
+    /// [`StoreError::Unavailable`] when there is none within the wait; [`StoreError::Gone`] when the
+    /// database is.
+    pub async fn borrow(&self) -> Result<Lease, StoreError> {
+        let turn = self.turn(&self.turns).await?;
         if let Some(connection) = self.store.idle() {
-            return Ok(self.lease(connection, turn));
+            return Ok(self.lease(connection, turn, None));
         }
-        let (store, wait) = (Arc::clone(&self.store), wait.max(LEAST_WAIT));
+        let (store, wait) = (Arc::clone(&self.store), self.wait.max(LEAST_WAIT));
         let opened = tokio::task::spawn_blocking(move || store.connect(wait)).await;
-        Ok(self.lease(opened.map_err(|_| none())??, turn))
+        let opened = opened.map_err(|_| StoreError::Unavailable { reason: None })?;
+        Ok(self.lease(opened?, turn, None))
     }
 
-    fn lease(&self, connection: Box<dyn Connection>, turn: OwnedSemaphorePermit) -> Lease {
+    async fn turn(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
+        let turn = timeout(self.wait, Arc::clone(turns).acquire_owned()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        turn.ok_or(StoreError::Unavailable { reason: None })
+    }
+
+    fn lease(
+        &self,
+        connection: Box<dyn Connection>,
+        turn: OwnedSemaphorePermit,
+        large: Option<OwnedSemaphorePermit>,
+    ) -> Lease {
         Lease {
             connection,
             _turn: turn,
+            _large: large,
             connections: self.clone(),
         }
     }
@@ -65,23 +87,44 @@ impl Connections {
     pub(super) fn helpers(&self) -> Vec<Lease> {
         let mut helpers = Vec::new();
         while self.on_loan() < cores() {
-            let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() else {
+            let turn = Arc::clone(&self.turns).try_acquire_owned();
+            let large = Arc::clone(&self.large).try_acquire_owned();
+            let (Ok(turn), Ok(large)) = (turn, large) else {
                 break;
             };
             let Some(connection) = self.store.idle() else {
                 break;
             };
-            helpers.push(self.lease(connection, turn));
+            helpers.push(self.lease(connection, turn, Some(large)));
         }
         helpers
     }
 
     fn on_loan(&self) -> usize {
-        self.store.connections() - self.turns.available_permits()
+        self.store.capacity() - self.turns.available_permits()
     }
 }
 
 impl Lease {
+    /// The connection, or another one, for as long as a large stream takes. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when large streams have all that they may have, and none of them
+    /// ends within the wait.
+    pub async fn for_long(mut self) -> Result<Lease, StoreError> {
+        let connections = self.connections.clone();
+        if let Ok(large) = Arc::clone(&connections.large).try_acquire_owned() {
+            self._large = Some(large);
+            return Ok(self);
+        }
+        // Who waits holds nothing that a small request could use.
+        drop(self);
+        let large = connections.turn(&connections.large).await?;
+        let mut lease = connections.borrow().await?;
+        lease._large = Some(large);
+        Ok(lease)
+    }
+
     /// Where it came from.
     pub(super) fn connections(&self) -> Connections {
         self.connections.clone()

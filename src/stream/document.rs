@@ -1,10 +1,14 @@
 //! A document, or a slice of one, being written: records in, chunks out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flate2::Crc;
 use flows_formats::{Record, RecordEncoder};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
 
 use super::buffers::Buffers;
 use super::coding::Compressor;
@@ -22,6 +26,15 @@ const HELP_AGE: Duration = Duration::from_millis(5);
 
 /// How old any other chunk gets. Below 100 ms, which is what clients are promised.
 const AGE: Duration = Duration::from_millis(80);
+
+/// How long a client may keep a chunk waiting before its worker looks for something better to do.
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The most bytes that are held back of a chunk.
+const MOST_HELD: usize = 4096;
+
+/// Whether a slice whose client takes nothing is set aside, for its worker to do something better.
+pub(super) type SetsAside = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// Where a slice's chunks go, and at last its error if it has one.
 pub(super) type Sender = mpsc::Sender<Result<Chunk, StreamError>>;
@@ -41,6 +54,12 @@ pub(super) struct Document {
     /// Whether slices stand before what it codes.
     continues: bool,
     sender: Sender,
+    /// Asked again and again while the client takes nothing; never by default.
+    sets_aside: Option<SetsAside>,
+    /// The chunk that could not be sent when the slice was set aside.
+    unsent: Option<Chunk>,
+    /// How many bytes were written at last: the last record's, or block's.
+    written: usize,
     /// The records written so far.
     pub(super) records: u64,
     /// Where the last of them stands.
@@ -113,6 +132,9 @@ impl Document {
             compressor: None,
             continues: false,
             sender,
+            sets_aside: None,
+            unsent: None,
+            written: 0,
             records: 0,
             last: None,
             replaced: 0,
@@ -150,14 +172,31 @@ impl Document {
         if self.helpers.is_empty() {
             scanned?;
         }
-        self.encoder
-            .flush(&mut self.buffer)
+        self.flush()
             .map_err(|error| StreamError::format(view, error))
+    }
+
+    /// Writes what the encoder has kept.
+    fn flush(&mut self) -> Result<(), flows_formats::Error> {
+        let before = self.buffer.len();
+        self.encoder.flush(&mut self.buffer)?;
+        self.wrote(before);
+        Ok(())
+    }
+
+    /// Notes what was written after so many bytes of the buffer.
+    fn wrote(&mut self, before: usize) -> usize {
+        let written = self.buffer.len() - before;
+        if written > 0 {
+            self.written = written;
+        }
+        written
     }
 
     /// Goes on after slices that others have written, with so many records in all by now.
     pub(super) fn go_on(&mut self, sender: Sender, records: u64) {
         self.sender = sender;
+        self.sets_aside = None;
         (self.compressor, self.continues) = (None, true);
         self.records = records;
         self.sent = Some(records);
@@ -168,6 +207,29 @@ impl Document {
         self.encoder
             .end(self.records, &mut self.buffer)
             .map_err(|error| StreamError::format(view, error))
+    }
+
+    /// Has the slice set aside when `sets_aside` says so while the client takes nothing.
+    pub(super) fn may_be_set_aside(&mut self, sets_aside: SetsAside) {
+        self.sets_aside = Some(sets_aside);
+    }
+
+    /// Where its chunks go.
+    pub(super) fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// Whether it was set aside, to be gone on with.
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.unsent.is_some()
+    }
+
+    /// Sends what could not be sent when it was set aside.
+    pub(super) fn go_on_sending(&mut self) -> Result<(), Stop> {
+        match self.unsent.take() {
+            Some(chunk) => self.deliver(chunk),
+            None => Ok(()),
+        }
     }
 
     /// Sends what is in the buffer; waits while the client is behind.
@@ -191,6 +253,9 @@ impl Document {
             }
             coded
         };
+        // Half of what was written at last: what follows the bytes that leave is neither nothing nor a
+        // record's beginning. What is compressed cannot be read without its last bytes.
+        let held = self.written.div_ceil(2).clamp(1, MOST_HELD);
         let records = self.records - self.sent.unwrap_or(0);
         let replaced = std::mem::take(&mut self.replaced);
         self.sent = Some(self.records);
@@ -201,9 +266,34 @@ impl Document {
             records,
             replaced,
             boundary,
+            held,
             end: self.head.take(),
         };
-        self.sender.blocking_send(Ok(chunk)).map_err(|_| Stop)
+        self.deliver(chunk)
+    }
+
+    fn deliver(&mut self, chunk: Chunk) -> Result<(), Stop> {
+        let chunk = match self.sender.try_send(Ok(chunk)) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(Ok(chunk))) => chunk,
+            Err(_) => return Err(Stop),
+        };
+        let runtime = Handle::current();
+        loop {
+            let room = async { timeout(PATIENCE, self.sender.reserve()).await };
+            match runtime.block_on(room) {
+                Ok(Ok(room)) => {
+                    room.send(Ok(chunk));
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(Stop),
+                Err(_) if self.sets_aside.as_ref().is_some_and(|asked| asked()) => {
+                    self.unsent = Some(chunk);
+                    return Err(Stop);
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// The bytes of a chunk, compressed.
@@ -249,7 +339,7 @@ impl Sink for Document {
         self.follows = true;
         self.last = Some(position);
         self.records += 1;
-        let written = self.buffer.len() - before;
+        let written = self.wrote(before);
         // Full before the next record, or the next block of them, would not fit.
         if written > 0 && self.buffer.len() + written > CHUNK_BYTES {
             self.full()
@@ -273,7 +363,7 @@ impl Sink for Document {
         if age < if first { FIRST_AGE } else { AGE } {
             return Ok(());
         }
-        if let Err(error) = self.encoder.flush(&mut self.buffer) {
+        if let Err(error) = self.flush() {
             self.failure = Some(Failure::Format(error));
             return Err(Stop);
         }

@@ -2,59 +2,51 @@
 
 use super::connections::Lease;
 use crate::selection::{Position, Range, View};
-use crate::store::{Cancel, StoreError};
+use crate::store::{Cancel, Find, StoreError};
 
 /// What the head of a reply says of its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplyEnd {
-    /// Behind it, the next request goes on: the position of the last record that this one looks at, or
+    /// After it, the next request goes on: the position of the last record that this one looks at, or
     /// where it was asked to begin if there is none. `None` when it was not asked to begin anywhere,
-    /// when a limit counts what filters let through, or when that takes a view too long to say.
+    /// or when that takes a view too long to say and no limit cuts.
     pub position: Option<Position>,
-    /// Whether there are records after it that the limit cut off.
+    /// Whether there are records after it that the limit cut off, or may be.
     pub more: bool,
     /// How many records there are, if that was asked.
     pub count: Option<u64>,
 }
 
-/// What is known before the first record.
+/// What is known before the first record, and the range without its limit: up to where that cuts.
 pub(super) fn before(
     lease: &mut Lease,
-    view: &View,
     range: &Range,
     cancel: &Cancel,
-) -> Result<ReplyEnd, StoreError> {
-    in_time(found(lease, view, range, cancel), cancel)
-}
-
-/// What was found; nothing is known if that takes too long.
-fn in_time(found: Result<ReplyEnd, StoreError>, cancel: &Cancel) -> Result<ReplyEnd, StoreError> {
-    match found {
-        Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(ReplyEnd::default()),
-        found => found,
-    }
-}
-
-fn found(
-    lease: &mut Lease,
-    view: &View,
-    range: &Range,
-    cancel: &Cancel,
-) -> Result<ReplyEnd, StoreError> {
-    let (position, more) = match range.limit {
-        Some(0) => (range.after, false),
-        Some(_) if !view.filters.is_empty() => (None, false),
-        Some(limit) => match lease.nth(view, range, limit, cancel)? {
-            Some(cut) => (Some(cut), is_more(lease, view, range, cut, cancel)?),
-            None => (lease.last(view, range, cancel)?.or(range.after), false),
-        },
-        None => (lease.last(view, range, cancel)?.or(range.after), false),
+) -> Result<(ReplyEnd, Range), StoreError> {
+    let Some(limit) = range.limit.filter(|limit| *limit > 0) else {
+        let position = match range.limit {
+            Some(_) => None,
+            None => last(lease, range, cancel)?,
+        };
+        let end = ReplyEnd {
+            position: position.or(range.after),
+            ..ReplyEnd::default()
+        };
+        return Ok((end, *range));
     };
-    Ok(ReplyEnd {
-        position,
-        more,
-        count: None,
-    })
+    let mut cut = Range {
+        limit: None,
+        ..*range
+    };
+    let mut end = ReplyEnd::default();
+    if let Some(position) = lease.find(&cut, Find::Nth(limit), cancel)? {
+        end.position = Some(position);
+        end.more = is_more(lease, &cut, position, cancel)?;
+        cut.until = Some(position);
+    } else {
+        end.position = last(lease, &cut, cancel)?.or(range.after);
+    }
+    Ok((end, cut))
 }
 
 /// What is known when all records are written: so many, the last at that position.
@@ -62,32 +54,16 @@ pub(super) fn after(
     lease: &mut Lease,
     view: &View,
     range: &Range,
-    written: (u64, Option<Position>),
+    (records, written): (u64, Option<Position>),
     cancel: &Cancel,
 ) -> Result<ReplyEnd, StoreError> {
-    in_time(ended(lease, view, range, written, cancel), cancel)
-}
-
-fn ended(
-    lease: &mut Lease,
-    view: &View,
-    range: &Range,
-    (records, last): (u64, Option<Position>),
-    cancel: &Cancel,
-) -> Result<ReplyEnd, StoreError> {
-    let filtered = !view.filters.is_empty();
-    let (position, more) = match last {
-        // Whether those after it match the filters would have to be looked at: an empty page more
-        // does no harm.
-        Some(last) if range.limit == Some(records) => {
-            let more = filtered || is_more(lease, view, range, last, cancel).unwrap_or(true);
-            (Some(last), more)
+    let (position, more) = match written {
+        Some(cut) if range.limit == Some(records) => (written, is_more(lease, range, cut, cancel)?),
+        // All of the range was looked at, whatever filters let through.
+        _ if !view.filters.is_empty() && range.limit != Some(0) => {
+            (last(lease, range, cancel)?.or(range.after), false)
         }
-        _ if filtered && range.limit != Some(0) => {
-            let last = lease.last(view, range, cancel)?;
-            (last.or(range.after), false)
-        }
-        last => (last.or(range.after), false),
+        _ => (written.or(range.after), false),
     };
     Ok(ReplyEnd {
         position,
@@ -96,14 +72,28 @@ fn ended(
     })
 }
 
+/// The position of the range's last record; `None` also when that takes a view too long to say.
+fn last(lease: &mut Lease, range: &Range, cancel: &Cancel) -> Result<Option<Position>, StoreError> {
+    match lease.find(range, Find::Last, cancel) {
+        Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(None),
+        found => found,
+    }
+}
+
+/// Whether there are records of the range after a position. Whether they match the filters would have
+/// to be looked at: an empty page more does no harm, and nor does one where that takes too long to say.
 fn is_more(
     lease: &mut Lease,
-    view: &View,
     range: &Range,
     after: Position,
     cancel: &Cancel,
 ) -> Result<bool, StoreError> {
-    let after = Some(after);
-    let rest = Range { after, ..*range };
-    Ok(lease.nth(view, &rest, 1, cancel)?.is_some())
+    let rest = Range {
+        after: Some(after),
+        ..*range
+    };
+    match lease.find(&rest, Find::Last, cancel) {
+        Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(true),
+        found => found.map(|found| found.is_some()),
+    }
 }

@@ -2,19 +2,24 @@
 //!
 //! The range is cut into runs of about as many records as fill [`SLICE_BYTES`]. Whoever is free
 //! takes the next run; the slices' channels queue in order, so that the document is read in order.
+//! When the client takes nothing, helpers leave at once: what they have begun is set aside, for the
+//! stream's own connection to go on with.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flows_formats::RecordEncoder;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::buffers::Buffers;
 use super::connections::Lease;
-use super::document::{Document, Sender};
-use super::{Boundary, CHUNK_BYTES, ContentCoding, Slice, StreamError};
+use super::document::{Document, PATIENCE, Sender};
+use super::{Boundary, CHUNK_BYTES, ContentCoding, Pump, Slice, StreamError};
 use crate::selection::{Range, View};
-use crate::store::{Cancel, StoreError};
+use crate::store::{Cancel, Stop, StoreError};
 
 /// About how many bytes of the document a slice writes: enough that finding its end is nothing
 /// beside it, few enough that the slices that wait for their turn fit into memory.
@@ -34,101 +39,254 @@ pub(super) struct Slices<'a> {
     pub(super) coding: ContentCoding,
     /// Where the slices' channels queue.
     pub(super) queue: &'a mpsc::Sender<Slice>,
-    /// What is not yet taken; `None` when all is.
-    pub(super) left: Mutex<Option<Range>>,
     pub(super) records_per_slice: u64,
-    pub(super) records: AtomicU64,
+    left: Mutex<Left>,
+    set_aside: Arc<SetAside>,
+    records: AtomicU64,
     /// How many helpers there still are.
-    pub(super) helping: AtomicUsize,
+    helping: AtomicUsize,
     /// Whether a slice failed, so that those after it are of no use.
-    pub(super) failed: AtomicBool,
+    failed: AtomicBool,
 }
 
-impl Slices<'_> {
+/// What no worker has taken yet.
+struct Left {
+    /// `None` when all is taken.
+    range: Option<Range>,
+    /// The number of the next slice.
+    number: u64,
+}
+
+/// Slices that were begun, by number: their clients took nothing, and their workers had something
+/// better to do. The connection that the stream keeps goes on with them, the first one first.
+type SetAside = Mutex<BTreeMap<u64, Begun>>;
+
+/// A slice that a worker has begun.
+struct Begun {
+    /// What is left of it; `None` when all is written, and not all is sent.
+    range: Option<Range>,
+    slice: Document,
+}
+
+/// Who writes slices.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worker {
+    /// The connection that the stream keeps until its end.
+    Own,
+    /// One that others may need.
+    Helper,
+}
+
+impl<'a> Slices<'a> {
+    /// The slices of what is left of a document, of which so many records are written.
+    pub(super) fn new(
+        pump: &'a Pump,
+        range: Range,
+        records_per_slice: u64,
+        written: u64,
+        helpers: usize,
+    ) -> Slices<'a> {
+        let left = Left {
+            range: Some(range),
+            number: 0,
+        };
+        Slices {
+            view: &pump.view,
+            cancel: &pump.cancel,
+            buffers: &pump.buffers,
+            coding: pump.coding,
+            queue: &pump.slices,
+            records_per_slice,
+            left: Mutex::new(left),
+            set_aside: Arc::default(),
+            records: AtomicU64::new(written),
+            helping: AtomicUsize::new(helpers),
+            failed: AtomicBool::new(false),
+        }
+    }
+
     /// How many records a slice gets when so many of them took so many bytes.
     pub(super) fn records_per_slice(records: u64, bytes: usize) -> u64 {
         (records * SLICE_BYTES as u64 / bytes.max(1) as u64).max(1)
     }
 
-    /// Writes slice after slice, until none is left or others need the core or the connection.
-    pub(super) fn help(&self, lease: &mut Lease, encoder: Box<dyn RecordEncoder>) {
-        self.work(lease, &*encoder, |lease| !lease.should_yield());
-        self.helping.fetch_sub(1, Ordering::Relaxed);
+    /// Writes all slices, together with helpers; how many records there are then, `None` when a
+    /// slice failed, which has said why.
+    pub(super) fn write_all(
+        self,
+        lease: &mut Lease,
+        helpers: Vec<Lease>,
+        encoder: &dyn RecordEncoder,
+    ) -> Option<u64> {
+        let runtime = Handle::current();
+        std::thread::scope(|scope| {
+            for mut helper in helpers {
+                if let Some(encoder) = encoder.fork() {
+                    let (slices, runtime) = (&self, runtime.clone());
+                    scope.spawn(move || {
+                        let _entered = runtime.enter();
+                        slices.work(&mut helper, &*encoder, Worker::Helper);
+                        slices.helping.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+            }
+            self.work(lease, encoder, Worker::Own);
+        });
+        // Helpers may have left some behind when all was taken.
+        self.work(lease, encoder, Worker::Own);
+        (!self.failed.into_inner()).then(|| self.records.into_inner())
     }
 
-    /// Writes slice after slice, until none is left or `goes_on` says no.
-    pub(super) fn work(
-        &self,
-        lease: &mut Lease,
-        encoder: &dyn RecordEncoder,
-        goes_on: impl Fn(&Lease) -> bool,
-    ) {
-        while goes_on(lease) {
-            let (range, sender) = match self.take(lease) {
-                Ok(Some(taken)) => taken,
+    /// Writes slice after slice, until none is left or a helper is needed elsewhere.
+    fn work(&self, lease: &mut Lease, encoder: &dyn RecordEncoder, worker: Worker) {
+        loop {
+            if worker == Worker::Helper && lease.should_yield() {
+                return;
+            }
+            let next = match self.next_set_aside(worker) {
+                Some(begun) => Ok(Some(begun)),
+                None => self.take(lease, encoder, worker),
+            };
+            let went_on = match next {
+                Ok(Some((number, begun))) => self.write(lease, number, begun, worker),
                 Ok(None) => return,
                 Err(error) => return self.fail(error),
             };
-            // An encoder that has forked forks again.
-            let Some(encoder) = encoder.fork() else {
-                return self.fail(StreamError::Defect);
-            };
-            let slice = Document::slice(encoder, sender.clone(), self.coding, self.buffers);
-            if let Err(error) = self.write(lease, &range, slice) {
-                self.failed.store(true, Ordering::Relaxed);
-                // When sending fails, nobody is there to hear of it.
-                let _ = sender.blocking_send(Err(error));
+            if !went_on {
                 return;
             }
         }
     }
 
-    /// Takes the next run of records off what is left, and queues the channel for its chunks.
-    fn take(&self, lease: &mut Lease) -> Result<Option<(Range, Sender)>, StreamError> {
+    /// The first slice that was set aside, which is the one that the client waits for.
+    fn next_set_aside(&self, worker: Worker) -> Option<(u64, Begun)> {
+        let mut set_aside = self
+            .set_aside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        (worker == Worker::Own)
+            .then(|| set_aside.pop_first())
+            .flatten()
+    }
+
+    /// Takes the next run of records off what is left, and queues the channel for its chunks; `None`
+    /// when nothing is left, or when there is something better to do.
+    fn take(
+        &self,
+        lease: &mut Lease,
+        encoder: &dyn RecordEncoder,
+        worker: Worker,
+    ) -> Result<Option<(u64, Begun)>, StreamError> {
+        let place = loop {
+            let place = async { timeout(PATIENCE, self.queue.reserve()).await };
+            match Handle::current().block_on(place) {
+                Ok(Ok(place)) => break place,
+                // Nobody reads the document any more.
+                Ok(Err(_)) => return Ok(None),
+                Err(_) if worker == Worker::Helper => return Ok(None),
+                Err(_) => {
+                    if let Some(begun) = self.next_set_aside(worker) {
+                        return Ok(Some(begun));
+                    }
+                }
+            }
+        };
+        // Held while the channel is queued: slices queue in the order of their runs.
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut range) = *left else {
+        let Some(mut range) = left.range else {
             return Ok(None);
         };
         if self.failed.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
-            *left = None;
+            left.range = None;
             return Ok(None);
         }
-        let Slices {
-            view,
-            records_per_slice,
-            ..
-        } = *self;
         let alone = self.helping.load(Ordering::Relaxed) == 0;
-        let cut = match range.limit {
-            _ if alone => None,
-            Some(limit) if limit <= records_per_slice => None,
-            // What is left of a limit is known only if the slice's records are counted.
-            Some(_) => lease.nth(view, &range, records_per_slice, self.cancel)?,
-            None => lease.cut(view, &range, records_per_slice)?,
+        let cut = if alone {
+            None
+        } else {
+            lease.split(&range, self.records_per_slice)?
         };
-        *left = cut.map(|cut| {
-            let limit = range.limit.map(|limit| limit - records_per_slice);
-            Range {
-                after: Some(cut),
-                limit,
-                ..range
-            }
+        left.range = cut.map(|cut| Range {
+            after: Some(cut),
+            ..range
         });
-        if let Some(cut) = cut {
-            range.until = Some(cut);
-            range.limit = None;
-        }
-        // The lock is held while the queue is full: slices queue in the order of their runs.
-        Ok(queue(self.queue, WAITING_CHUNKS).map(|sender| (range, sender)))
+        range.until = cut.or(range.until);
+        let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
+        place.send(receiver);
+        let number = left.number;
+        left.number += 1;
+        drop(left);
+        // An encoder that has forked forks again.
+        let encoder = encoder.fork().ok_or(StreamError::Defect)?;
+        let begun = Begun {
+            range: Some(range),
+            slice: Document::slice(encoder, sender, self.coding, self.buffers),
+        };
+        Ok(Some((number, begun)))
     }
 
-    fn write(&self, lease: &mut Lease, range: &Range, slice: Document) -> Result<(), StreamError> {
-        let (mut slice, scanned) = lease.scan(self.view, range, slice, self.cancel);
+    /// Writes a slice, or goes on with it; whether the worker goes on with another one.
+    fn write(&self, lease: &mut Lease, number: u64, begun: Begun, worker: Worker) -> bool {
+        let Begun { range, mut slice } = begun;
+        slice.may_be_set_aside(match worker {
+            Worker::Helper => Arc::new(|| true),
+            Worker::Own => {
+                let set_aside = Arc::clone(&self.set_aside);
+                Arc::new(move || {
+                    let set_aside = set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+                    set_aside.keys().next().is_some_and(|first| *first < number)
+                })
+            }
+        });
+        let sender = slice.sender();
+        match self.write_range(lease, range, slice) {
+            Ok(None) => true,
+            Ok(Some(begun)) => {
+                let mut set_aside = self
+                    .set_aside
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                set_aside.insert(number, begun);
+                // The client takes nothing: the connection goes home.
+                worker == Worker::Own
+            }
+            Err(error) => {
+                self.failed.store(true, Ordering::Relaxed);
+                // When sending fails, nobody is there to hear of it.
+                let _ = sender.blocking_send(Err(error));
+                false
+            }
+        }
+    }
+
+    /// Writes a range into a slice; what is left of it if it is set aside.
+    fn write_range(
+        &self,
+        lease: &mut Lease,
+        range: Option<Range>,
+        mut slice: Document,
+    ) -> Result<Option<Begun>, StreamError> {
+        let stopped = |slice: Document, range| match slice.is_set_aside() {
+            true => Ok(Some(Begun { range, slice })),
+            false => Err(StoreError::Stopped.into()),
+        };
+        if slice.go_on_sending().is_err() {
+            return stopped(slice, range);
+        }
+        let Some(mut range) = range else {
+            return Ok(None);
+        };
+        let (mut slice, scanned) = lease.scan(&range, slice, self.cancel);
+        if slice.is_set_aside() {
+            range.after = slice.last.or(range.after);
+            return stopped(slice, Some(range));
+        }
         slice.end_slice(self.view, scanned)?;
         self.records.fetch_add(slice.records, Ordering::Relaxed);
-        slice
-            .send(Boundary::Slice)
-            .map_err(|_| StoreError::Stopped.into())
+        match slice.send(Boundary::Slice) {
+            Ok(()) => Ok(None),
+            Err(Stop) => stopped(slice, None),
+        }
     }
 
     /// Breaks the document after the slices taken so far.

@@ -21,7 +21,7 @@ const MOST_BYTES: usize = 64 * 1024;
 /// How long a small document may take: the thread that writes it has other connections to serve.
 const MOST_TIME: Duration = Duration::from_millis(1);
 
-/// Writes the complete document on this thread, if it is small and the store is prompt; `None` if it is
+/// Writes the complete document on this thread, if it is small and the store is instant; `None` if it is
 /// not, or if anything is wrong with it, which [`super::start`] will tell.
 pub fn at_once(
     lease: &mut Lease,
@@ -30,7 +30,7 @@ pub fn at_once(
     range: &Range,
     coding: ContentCoding,
 ) -> Option<Chunk> {
-    if !lease.is_prompt(view) {
+    if !lease.is_instant(view) {
         return None;
     }
     let encoder = encoder.fork()?;
@@ -57,9 +57,9 @@ fn write(
         replaced: 0,
         began: Instant::now(),
     };
-    lease.begin(view).ok()?;
+    lease.snapshot(view, &Cancel::default()).ok()?;
     small.encoder.begin(&mut small.buffer).ok()?;
-    let (mut small, scanned) = lease.scan(view, range, small, &Cancel::default());
+    let (mut small, scanned) = lease.scan(range, small, &Cancel::default());
     scanned.ok()?;
     let end = reply_end::after(
         lease,
@@ -87,6 +87,7 @@ fn write(
         records: small.records,
         replaced: small.replaced,
         boundary: Boundary::Document,
+        held: 0,
         end: Some(end),
     };
     Trailer::new(coding).follow(&mut chunk);

@@ -6,36 +6,24 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Result};
 
+use super::file::{self, JournalMode};
+use super::functions;
 use super::query::{Query, SortNeeded, cast, quoted};
+use super::scan::INSTRUCTIONS;
 use super::table::{Affinity, Table};
 use super::values::{as_integer, described};
-use super::{INSTRUCTIONS, JournalMode};
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::{Order, View};
+use crate::store::Finding;
 use crate::suggest::nearest;
 
 /// How long looking at records may take.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// One line of a check's report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// What will be served.
-    Fine(String),
-    /// What works, but not as well as it could.
-    Warning(String),
-    /// What cannot work.
-    Error(String),
-}
-
 /// Looks at the database and at every stream in it. Writes nothing.
-pub fn check<'s>(
-    database: &Database,
-    streams: impl IntoIterator<Item = &'s Arc<Stream>>,
-) -> Vec<Finding> {
+pub(super) fn check(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let streams: Vec<_> = streams.into_iter().collect();
     let imports = streams.iter().any(|stream| stream.name == "flows");
     match open(database, imports, &mut findings) {
         Err(error) => findings.push(Finding::Error(error)),
@@ -65,7 +53,7 @@ fn open(
 ) -> Result<Connection, String> {
     let path = database.path.display();
     let quoted = shell(&database.path.to_string_lossy());
-    let mode = match super::journal_mode(&database.path) {
+    let mode = match file::journal_mode(&database.path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let import = if imports {
                 format!("make one with `flows import SOURCE --database {quoted}`, or ")
@@ -92,7 +80,8 @@ fn open(
     let folder = file.parent().unwrap_or(Path::new("/"));
     let wal = mode == JournalMode::Wal;
     let writable = tempfile::tempfile_in(folder).is_ok();
-    let opened = super::open(database).and_then(|connection| {
+    let opened = file::open(database).and_then(|connection| {
+        functions::register(&connection)?;
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     });

@@ -1,248 +1,324 @@
 //! A connection on loan: its snapshot, its positions, its scans.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use rusqlite::OptionalExtension;
+use flows_formats::Record;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{ErrorCode, Row};
 
-use super::pages::Ended;
-use super::query::{Query, SortNeeded, Statement, operands};
+use super::file::FileId;
+use super::functions;
+use super::plan::{NoPlan, Plan, Went, first_row};
+use super::query::{Statement, operands};
 use super::scan::{self, Scan};
-use super::table::Table;
 use super::values::{Decoder, as_integer, no_position};
-use super::{Pooled, database, failed};
+use crate::definition::Stream;
 use crate::selection::{Position, Range, View};
-use crate::store::{Cancel, Connection, Sink, StoreError, Version};
+use crate::store::{self, Cancel, Connection, Find, Shared, Sink, Stop, StoreError};
 
-/// Records that are found by SQL before a table's pages are read.
-const FEW: u64 = 200;
+/// The most bytes of plans that a connection keeps: views that clients make up are many.
+const MOST_BYTES: usize = 256 * 1024;
 
-/// The most queries that a connection keeps: views that clients make up are many.
-const MOST_QUERIES: usize = 100;
+/// How long finding the record at which a limit cuts may take, once there is one to cut at: the head
+/// of the reply waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection of the pool.
+pub(super) type Pooled = r2d2::PooledConnection<SqliteConnectionManager>;
 
 /// A pooled connection, out on loan.
 pub(super) struct SqliteConnection {
     connection: Pooled,
-    /// The view's query, from the beginning of a snapshot to its end.
-    query: Option<Arc<Query>>,
+    /// The file that it reads.
+    file: FileId,
+    /// What the snapshot is of, from its beginning to its end.
+    current: Option<Current>,
+}
+
+/// A view and how it is read.
+#[derive(Clone)]
+struct Current {
+    view: Arc<View>,
+    plan: Arc<Plan>,
 }
 
 /// What stays with a connection from one loan to the next.
 #[derive(Default)]
 struct PlanCache {
-    /// The queries of views, by key, each with the version of the schema that it was written for:
-    /// a table that is dropped and made anew may have other affinities.
-    queries: HashMap<String, (i64, Arc<Query>)>,
+    /// The plans of views, by shape, each with the version of the schema that it was made for: a
+    /// table that is dropped and made anew may have other affinities.
+    plans: HashMap<String, (i64, Arc<Plan>)>,
+    /// About how many bytes they take.
+    bytes: usize,
     /// Whether the database was seen in write-ahead-log mode. It stays in it while this connection
     /// is open.
     wal: bool,
 }
 
 impl SqliteConnection {
-    pub(super) fn new(mut connection: Pooled) -> SqliteConnection {
+    pub(super) fn new(mut connection: Pooled, file: FileId) -> SqliteConnection {
         if Pooled::extensions(&connection).get::<PlanCache>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
             // functions, preparing the first scan fails and says so.
-            let _ = scan::register(&connection);
+            let _ = functions::register(&connection);
             Pooled::extensions_mut(&mut connection).insert(PlanCache::default());
         }
         SqliteConnection {
             connection,
-            query: None,
+            file,
+            current: None,
         }
     }
 
-    /// The stream's query, for the schema that the snapshot sees.
-    fn look_up(&mut self, view: &View) -> Result<Arc<Query>, StoreError> {
-        let error = |error| failed(&view.stream, &error);
+    fn cache(&mut self) -> &mut PlanCache {
+        let cache = Pooled::extensions_mut(&mut self.connection).get_mut();
+        cache.expect("put there when the connection was lent")
+    }
+
+    /// The view's plan, for the schema that the snapshot sees.
+    fn plan(&mut self, view: &View) -> Result<Arc<Plan>, StoreError> {
+        let stream = &view.stream;
+        let error = |error| failed(stream, &error);
         let version: i64 = self
             .connection
             .prepare_cached("PRAGMA schema_version")
             .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
             .map_err(error)?;
-        if let Some((written_for, query)) = kept(&mut self.connection).queries.get(view.shape())
-            && *written_for == version
+        if let Some((made_for, plan)) = self.cache().plans.get(view.shape())
+            && *made_for == version
         {
-            return Ok(Arc::clone(query));
+            return Ok(Arc::clone(plan));
         }
-        let table = Table::inspect(&self.connection, &view.stream.table)
-            .map_err(error)?
-            .ok_or_else(|| {
-                database(
-                    &view.stream,
-                    format!("no such table: {}", view.stream.table),
-                )
-            })?;
-        let query = Query::new(&self.connection, view, &table).map_err(error)?;
-        let query = query.map_err(|missing| {
-            database(
-                &view.stream,
-                format!("the table {} has no column {missing}", view.stream.table),
-            )
-        })?;
-        let query = Arc::new(query);
-        let entry = (version, Arc::clone(&query));
+        let plan = Plan::new(&self.connection, view).map_err(error)?;
+        let plan = Arc::new(plan.map_err(|why| {
+            let table = &stream.table;
+            let reason = match why {
+                NoPlan::NoTable => format!("no such table: {table}"),
+                NoPlan::NoColumn(missing) => format!("the table {table} has no column {missing}"),
+            };
+            database(stream, reason)
+        })?);
         let mode: String = self
             .connection
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
             .map_err(error)?;
-        let kept = kept(&mut self.connection);
-        kept.wal = mode == "wal";
-        if kept.queries.len() >= MOST_QUERIES {
-            kept.queries.clear();
+        let cache = self.cache();
+        cache.wal = mode == "wal";
+        if cache.bytes > MOST_BYTES {
+            cache.plans.clear();
+            cache.bytes = 0;
         }
-        kept.queries.insert(view.shape().to_owned(), entry);
-        Ok(query)
+        cache.bytes += view.shape().len() + plan.bytes();
+        let entry = (version, Arc::clone(&plan));
+        cache.plans.insert(view.shape().to_owned(), entry);
+        Ok(plan)
     }
 
     fn run_cached(&self, sql: &str) -> rusqlite::Result<usize> {
         self.connection.prepare_cached(sql)?.execute([])
     }
 
+    /// Begins a snapshot, ending the one before.
+    fn begin(&mut self, view: &Arc<View>) -> Result<(), StoreError> {
+        self.end();
+        self.run_cached("BEGIN")
+            .map_err(|error| failed(&view.stream, &error))?;
+        // The snapshot is taken by the first read.
+        let plan = self.plan(view)?;
+        let view = Arc::clone(view);
+        self.current = Some(Current { view, plan });
+        Ok(())
+    }
+
     fn end(&mut self) {
-        self.query = None;
+        self.current = None;
         if !self.connection.is_autocommit() {
             // A transaction that only read ends without an error.
             let _ = self.run_cached("ROLLBACK");
         }
     }
 
-    /// The query for the snapshot, which begins here if it has not begun.
-    fn query(&mut self, view: &View) -> Result<Arc<Query>, StoreError> {
-        if self.query.is_none() {
-            self.begin(view)?;
-        }
-        Ok(Arc::clone(self.query.as_ref().expect("set by begin")))
+    /// What the snapshot is of.
+    fn current(&self) -> Current {
+        self.current
+            .clone()
+            .expect("what asks about records comes after the snapshot")
+    }
+
+    /// What the connection sees: in a snapshot the snapshot's version, else the present one. Equal
+    /// again on the same connection, the database has not changed; those of two connections cannot
+    /// be compared.
+    fn version(&self) -> rusqlite::Result<i64> {
+        self.connection
+            .prepare_cached("PRAGMA data_version")?
+            .query_row([], |row| row.get(0))
     }
 
     /// The position of the one record with that id, if the id is found through an index.
-    fn position_of(&mut self, view: &View, id: i64) -> Result<Option<Position>, StoreError> {
-        let query = self.query(view)?;
-        let error = |error| failed(&view.stream, &error);
-        let Some((sql, parameters)) = query.time_of(id) else {
-            return Ok(None);
-        };
-        let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
-        let mut rows = statement
-            .query(rusqlite::params_from_iter(parameters))
-            .map_err(error)?;
-        let Some(row) = rows.next().map_err(error)? else {
+    fn position_of(&self, current: &Current, id: i64) -> Result<Option<Position>, StoreError> {
+        let Some(statement) = current.plan.query.time_of(id) else {
             return Ok(None);
         };
         // A time that is not an integer is for the scan to complain of.
-        let time = row.get(0).ok();
-        Ok(time.map(|time| Position { key: time, id }))
+        let time = first_row(&self.connection, &statement, |row| Ok(row.get(0).ok()))
+            .map_err(|error| failed(&current.view.stream, &error))?;
+        Ok(time.flatten().map(|key| Position { key, id }))
     }
 
-    /// The first row of a statement that yields times and ids.
-    fn position(
-        &self,
-        view: &View,
-        (sql, parameters): Statement,
-    ) -> Result<Option<Position>, StoreError> {
+    /// The first row of a statement that yields positions.
+    fn position(&self, view: &View, statement: &Statement) -> Result<Option<Position>, StoreError> {
         // A value that is not an integer has no place; whoever reads the record would say so, too.
-        let position = |row: &rusqlite::Row<'_>| {
-            let (time, id) = (row.get_ref(0)?, row.get_ref(1)?);
-            Ok(match (as_integer(time), as_integer(id)) {
-                (Some(time), Some(id)) => Ok(Position { key: time, id }),
-                (None, _) => Err(no_position(view, false, time, id)),
+        let position = |row: &Row<'_>| {
+            let (key, id) = (row.get_ref(0)?, row.get_ref(1)?);
+            Ok(match (as_integer(key), as_integer(id)) {
+                (Some(key), Some(id)) => Ok(Position { key, id }),
+                (None, _) => Err(no_position(view, false, key, id)),
                 (_, None) => Err(no_position(view, true, id, id)),
             })
         };
-        self.connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| {
-                let parameters = rusqlite::params_from_iter(parameters);
-                statement.query_row(parameters, position).optional()
-            })
+        first_row(&self.connection, statement, position)
             .map_err(|error| failed(&view.stream, &error))?
             .transpose()
     }
 
     /// The number that a statement yields.
-    fn number(&self, view: &View, (sql, parameters): Statement) -> Result<u64, StoreError> {
-        let number = |row: &rusqlite::Row<'_>| row.get(0).map(i64::unsigned_abs);
-        self.connection
-            .prepare_cached(&sql)
-            .and_then(|mut statement| {
-                statement.query_row(rusqlite::params_from_iter(parameters), number)
-            })
+    fn number(&self, view: &View, statement: &Statement) -> Result<u64, StoreError> {
+        let number = |row: &Row<'_>| row.get(0).map(i64::unsigned_abs);
+        first_row(&self.connection, statement, number)
             .map_err(|error| failed(&view.stream, &error))
+            .map(Option::unwrap_or_default)
     }
 
-    /// Runs the scan that is set, up to its end or the range's.
-    fn run(&self, view: &View, query: &Query, range: &Range) -> Result<(), StoreError> {
-        let error = |error| failed(&view.stream, &error);
-        let Some(tree) = query.clustered_reader().filter(|_| range.limit.is_none()) else {
-            return self.run_sql(view, query, range).map(|_| ());
+    /// The position of the last record of a range.
+    fn last(&self, current: &Current, range: &Range) -> Result<Option<Position>, StoreError> {
+        let Current { view, plan } = current;
+        for run in plan.query.runs(range).into_iter().rev() {
+            let found = self.position(view, &plan.query.last(run))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position of a range's record of that number, whether it matches the filters or not.
+    fn nth(
+        &self,
+        current: &Current,
+        range: &Range,
+        number: u64,
+    ) -> Result<Option<Position>, StoreError> {
+        let Current { view, plan } = current;
+        let mut left = number;
+        let mut runs = plan.query.runs(range).into_iter().peekable();
+        while let Some(run) = runs.next() {
+            let found = self.position(view, &plan.query.nth(run.clone(), left))?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            if runs.peek().is_some() {
+                left = left.saturating_sub(self.number(view, &plan.query.count(&run))?);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position of a range's record of that number of those that match the filters, or of an
+    /// earlier one when that takes long.
+    fn nth_match(
+        &mut self,
+        view: &View,
+        range: &Range,
+        number: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<Position>, StoreError> {
+        let view = Arc::new(view.positions());
+        let plan = scan::with_deadline(cancel, None, || self.plan(&view))?;
+        let sink = Box::new(Counter {
+            left: number,
+            last: None,
+            deadline: Instant::now() + PATIENCE,
+        });
+        let range = Range {
+            limit: None,
+            ..*range
         };
-        let mut range = *range;
-        // Walking down to a page costs more than SQL does, and leaving SQL more than a few records:
-        // only a slice, which begins in mid-second, is known to be large.
-        // So is what filters look at.
-        let few = view.filters.is_empty() && range.after.is_none_or(|after| after.id == i64::MAX);
-        if few {
-            let beginning = Range {
-                limit: Some(FEW),
-                ..range
-            };
-            if self.run_sql(view, query, &beginning)? < FEW {
-                return Ok(());
+        let (sink, scanned) = self.scan_plan(&Current { view, plan }, &range, sink, cancel);
+        match scanned {
+            Ok(()) => Ok(None),
+            Err(StoreError::Stopped) if !cancel.is_cancelled() => {
+                let counter: Box<dyn Any> = sink;
+                Ok(counter
+                    .downcast::<Counter>()
+                    .ok()
+                    .and_then(|counter| counter.last))
             }
-            range.after = scan::last();
-        }
-        match tree
-            .scan(&self.connection, &range, &view.filters)
-            .map_err(error)?
-        {
-            Ended::Done => Ok(()),
-            Ended::Stopped => Err(StoreError::Stopped),
-            Ended::GaveUp(last) => {
-                range.after = last.or(range.after);
-                self.run_sql(view, query, &range).map(|_| ())
-            }
+            Err(error) => Err(error),
         }
     }
 
-    /// Runs the scan that is set, by SQL; how many records there were, if the range has a limit.
-    fn run_sql(&self, view: &View, query: &Query, range: &Range) -> Result<u64, StoreError> {
-        let error = |error| failed(&view.stream, &error);
-        let operands = operands(view);
-        let mut left = range.limit;
-        for run in query.runs(range) {
-            let (sql, parameters) = query.scan(run, &operands, left);
-            let mut statement = self.connection.prepare_cached(&sql).map_err(error)?;
-            let mut rows = statement
-                .query(rusqlite::params_from_iter(parameters))
-                .map_err(error)?;
-            let mut records = 0;
-            while let Some(row) = rows.next().map_err(error)? {
-                records += 1;
-                if query.emits() {
-                    continue;
-                }
-                let value = |column| row.get_ref(column).expect("the query has this column");
-                if !scan::record(value) {
-                    return Err(StoreError::Stopped);
-                }
-            }
-            left = left.map(|left| left.saturating_sub(records));
-            if left == Some(0) {
-                break;
-            }
-        }
-        Ok(range.limit.unwrap_or(0) - left.unwrap_or(0))
+    /// Whether the table cannot have so many records.
+    fn is_beyond(&self, current: &Current, number: u64) -> Result<bool, StoreError> {
+        let Some(sql) = current.plan.query.most() else {
+            return Ok(false);
+        };
+        let ends = |row: &Row<'_>| Ok(row.get(0).ok().zip(row.get(1).ok()));
+        let ends: Option<(i64, i64)> = first_row(&self.connection, &(sql, Vec::new()), ends)
+            .map_err(|error| failed(&current.view.stream, &error))?
+            .flatten();
+        // No id repeats: there are at most as many records as integers between the ends.
+        Ok(ends
+            .is_some_and(|(least, greatest)| greatest.abs_diff(least) < number.saturating_sub(1)))
+    }
+
+    fn scan_plan(
+        &self,
+        Current { view, plan }: &Current,
+        range: &Range,
+        sink: Box<dyn Sink>,
+        cancel: &Cancel,
+    ) -> (Box<dyn Sink>, Result<(), StoreError>) {
+        let decoder = Decoder::new(Arc::clone(view), plan.query.position_at());
+        scan::set(Some(Scan::new(sink, decoder, cancel.clone())));
+        let result = match plan.scan(&self.connection, view, range) {
+            Ok(Went::Done) => Ok(()),
+            Ok(Went::Stopped) => Err(StoreError::Stopped),
+            Err(error) => Err(failed(&view.stream, &error)),
+        };
+        let (sink, ended) = scan::set(None)
+            .expect("only this function ends the scan")
+            .end();
+        // What SQLite says of a query that was stopped is not why it was.
+        (sink, ended.map_or(result, Err))
     }
 }
 
-fn kept(connection: &mut Pooled) -> &mut PlanCache {
-    let kept = Pooled::extensions_mut(connection).get_mut();
-    kept.expect("put there when the connection was lent")
+/// Counts records up to a number.
+struct Counter {
+    left: u64,
+    /// Where the last one stands.
+    last: Option<Position>,
+    deadline: Instant,
 }
 
-/// Whether a run of records from the middle is found through an index.
-fn is_sliceable(query: &Query) -> bool {
-    query.sort_needed() == SortNeeded::Nothing && query.is_unique()
+impl Sink for Counter {
+    fn record(&mut self, _record: &Record<'_>, position: Position) -> Result<(), Stop> {
+        self.last = Some(position);
+        self.left -= 1;
+        if self.left == 0 { Err(Stop) } else { Ok(()) }
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        if self.last.is_some() && Instant::now() > self.deadline {
+            return Err(Stop);
+        }
+        Ok(())
+    }
+
+    fn replaced(&mut self) {}
 }
 
 impl Drop for SqliteConnection {
@@ -254,97 +330,75 @@ impl Drop for SqliteConnection {
 }
 
 impl Connection for SqliteConnection {
-    fn begin(&mut self, view: &View) -> Result<(), StoreError> {
-        self.end();
-        self.run_cached("BEGIN")
-            .map_err(|error| failed(&view.stream, &error))?;
-        // The snapshot is taken by the first read.
-        self.query = Some(self.look_up(view)?);
-        Ok(())
-    }
-
-    fn version(&mut self, view: &View) -> Result<Version, StoreError> {
-        self.connection
-            .prepare_cached("PRAGMA data_version")
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
-            .map(Version)
-            .map_err(|error| failed(&view.stream, &error))
-    }
-
-    fn sliceable(&mut self, view: &View) -> Result<bool, StoreError> {
-        Ok(is_sliceable(&*self.query(view)?))
-    }
-
-    fn is_prompt(&mut self, view: &View) -> bool {
-        let kept = kept(&mut self.connection);
+    fn is_instant(&mut self, view: &View) -> bool {
+        let cache = self.cache();
         // Readers wait for writers in every other mode.
-        kept.wal
-            && kept
-                .queries
+        cache.wal
+            && cache
+                .plans
                 .get(view.shape())
-                .is_some_and(|(_, query)| is_sliceable(query))
+                .is_some_and(|(_, plan)| plan.is_splittable())
     }
 
-    fn nth(
+    fn snapshot(&mut self, view: &Arc<View>, cancel: &Cancel) -> Result<store::Plan, StoreError> {
+        scan::with_deadline(cancel, None, || self.begin(view))?;
+        Ok(store::Plan {
+            splittable: self.current().plan.is_splittable(),
+        })
+    }
+
+    /// A helper that has seen no change from before the snapshot was taken until its own was has the
+    /// same snapshot. The one that the connection has was taken before: it begins another one.
+    fn share(&mut self, helpers: &mut [&mut dyn Connection]) -> Result<Shared, StoreError> {
+        let Current { view, .. } = self.current();
+        let error = |error| failed(&view.stream, &error);
+        let mut helpers: Vec<_> = helpers
+            .iter_mut()
+            .map(|helper| {
+                let helper: &mut dyn Any = *helper;
+                let helper = helper
+                    .downcast_mut::<SqliteConnection>()
+                    .filter(|helper| helper.file == self.file)?;
+                let before = helper.version().ok()?;
+                Some((helper, before))
+            })
+            .collect();
+        let before = self.version().map_err(error)?;
+        self.begin(&view)?;
+        let same = self.version().map_err(error)? == before;
+        let join = |helper: &mut Option<(&mut SqliteConnection, i64)>| {
+            helper.as_mut().is_some_and(|(helper, before)| {
+                helper.begin(&view).is_ok() && helper.version().ok() == Some(*before)
+            })
+        };
+        Ok(Shared {
+            joined: helpers.iter_mut().map(join).collect(),
+            same,
+        })
+    }
+
+    fn find(
         &mut self,
-        view: &View,
         range: &Range,
-        records: u64,
+        which: Find,
         cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError> {
-        let query = self.query(view)?;
-        let mut left = records;
-        let mut runs = query.runs(range).into_iter().peekable();
-        scan::with_deadline(cancel, query.patience(), || {
-            while let Some(run) = runs.next() {
-                let found = self.position(view, query.nth(run.clone(), left))?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-                if runs.peek().is_some() {
-                    left = left.saturating_sub(self.number(view, query.count(&run))?);
-                }
+        let current = self.current();
+        match which {
+            Find::Last => {
+                let patience = current.plan.patience();
+                scan::with_deadline(cancel, patience, || self.last(&current, range))
             }
-            Ok(None)
-        })
+            Find::Nth(number) if self.is_beyond(&current, number)? => Ok(None),
+            Find::Nth(number) if current.plan.counts_by_index(&current.view) => {
+                scan::with_deadline(cancel, None, || self.nth(&current, range, number))
+            }
+            Find::Nth(number) => self.nth_match(&current.view, range, number, cancel),
+        }
     }
 
-    fn last(
-        &mut self,
-        view: &View,
-        range: &Range,
-        cancel: &Cancel,
-    ) -> Result<Option<Position>, StoreError> {
-        let query = self.query(view)?;
-        scan::with_deadline(cancel, query.patience(), || {
-            for run in query.runs(range).into_iter().rev() {
-                let found = self.position(view, query.last(run))?;
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
-            Ok(None)
-        })
-    }
-
-    fn count(&mut self, view: &View, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {
-        let query = self.query(view)?;
-        let operands = operands(view);
-        scan::with_deadline(cancel, None, || {
-            let mut count = 0;
-            for run in query.runs(range) {
-                count += self.number(view, query.count_filtered(run, &operands))?;
-            }
-            Ok(count.min(range.limit.unwrap_or(u64::MAX)))
-        })
-    }
-
-    fn cut(
-        &mut self,
-        view: &View,
-        range: &Range,
-        records: u64,
-    ) -> Result<Option<Position>, StoreError> {
+    fn split(&mut self, range: &Range, records: u64) -> Result<Option<Position>, StoreError> {
+        let current = self.current();
         // Where ids rise with time, the record that many ids on is about that many records on. If
         // they do not, the cut is still a position, but may be a bad one: so the ids in between are
         // tried, too.
@@ -355,7 +409,7 @@ impl Connection for SqliteConnection {
             let tried = ahead.map(|id| [after.id + (id - after.id) / 2, id]);
             let mut last = Some(after);
             for id in tried.into_iter().flatten() {
-                let found = self.position_of(view, id)?;
+                let found = self.position_of(&current, id)?;
                 last = found.filter(|found| last.is_some_and(|last| last < *found));
             }
             let inside = |cut: &Position| range.until.is_none_or(|until| *cut < until);
@@ -365,27 +419,45 @@ impl Connection for SqliteConnection {
                 return Ok(Some(cut));
             }
         }
-        self.nth(view, range, records, &Cancel::default())
+        self.nth(&current, range, records)
+    }
+
+    fn count(&mut self, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {
+        let Current { view, plan } = self.current();
+        let operands = operands(&view);
+        scan::with_deadline(cancel, None, || {
+            let mut count = 0;
+            for run in plan.query.runs(range) {
+                count += self.number(&view, &plan.query.count_filtered(run, &operands))?;
+            }
+            Ok(count)
+        })
     }
 
     fn scan_into(
         &mut self,
-        view: &Arc<View>,
         range: &Range,
         sink: Box<dyn Sink>,
         cancel: &Cancel,
     ) -> (Box<dyn Sink>, Result<(), StoreError>) {
-        let query = match self.query(view) {
-            Ok(query) => query,
-            Err(error) => return (sink, Err(error)),
-        };
-        let decoder = Decoder::new(Arc::clone(view), query.position_at());
-        scan::set(Some(Scan::new(sink, decoder, cancel.clone())));
-        let result = self.run(view, &query, range);
-        let (sink, ended) = scan::set(None)
-            .expect("only this function ends the scan")
-            .end();
-        // What SQLite says of a query that was stopped is not why it was.
-        (sink, ended.map_or(result, Err))
+        self.scan_plan(&self.current(), range, sink, cancel)
+    }
+}
+
+/// An error of the database's own, as ours.
+fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy {
+            stream: stream.name.clone(),
+        },
+        Some(ErrorCode::OperationInterrupted) => StoreError::Stopped,
+        _ => database(stream, error.to_string()),
+    }
+}
+
+fn database(stream: &Stream, reason: String) -> StoreError {
+    StoreError::Database {
+        stream: stream.name.clone(),
+        reason,
     }
 }

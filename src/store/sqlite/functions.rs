@@ -1,11 +1,15 @@
-//! SQL functions of ours that filters use.
+//! SQL functions of ours: what takes a scan's rows, and what filters compare with.
 
 use rusqlite::functions::{Context, FunctionFlags};
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Null, ValueRef};
 use rusqlite::{Connection, Error, Result, ffi};
 
-use super::scan::is_over;
+use super::scan::{self, INSTRUCTIONS, is_over};
 use super::values::{as_integer, as_real};
+
+/// Takes a record's values while SQLite runs the query. Its arguments are at hand, where reading the
+/// columns of a result costs as much again as finding them.
+pub(super) const EMIT: &str = "flows_emit";
 
 /// The integer that a value stands for; null if none.
 pub(super) const INTEGER: &str = "flows_integer";
@@ -22,16 +26,28 @@ pub(super) const COLLATION: &str = "flows_utf8";
 /// Steps of a comparison between two looks at whether anyone still waits for it.
 const STEPS: u32 = 16 * 1024;
 
-/// Registers them, once for a connection.
+/// Registers them, once for a connection, and has SQLite ask whether to go on.
 pub(super) fn register(connection: &Connection) -> Result<()> {
     // Not for views and triggers of the database to call.
-    let flags = FunctionFlags::SQLITE_UTF8
-        | FunctionFlags::SQLITE_DIRECTONLY
-        | FunctionFlags::SQLITE_DETERMINISTIC;
-    connection.create_scalar_function(INTEGER, 1, flags, |call| Ok(as_integer(call.get_raw(0))))?;
-    connection.create_scalar_function(REAL, 1, flags, |call| Ok(as_real(call.get_raw(0))))?;
-    connection.create_scalar_function(LIKE, 2, flags, like)?;
-    connection.create_collation(COLLATION, |a, b| a.cmp(b))
+    let ours = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
+    let pure = ours | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function(EMIT, -1, ours, |call| emit(call).map(|()| Null))?;
+    connection.create_scalar_function(INTEGER, 1, pure, |call| Ok(as_integer(call.get_raw(0))))?;
+    connection.create_scalar_function(REAL, 1, pure, |call| Ok(as_real(call.get_raw(0))))?;
+    connection.create_scalar_function(LIKE, 2, pure, like)?;
+    connection.create_collation(COLLATION, |a, b| a.cmp(b))?;
+    rusqlite::vtab::array::load_module(connection)?;
+    connection.progress_handler(INSTRUCTIONS, Some(is_over))
+}
+
+#[inline]
+fn emit(call: &Context<'_>) -> Result<()> {
+    if scan::record(|column| call.get_raw(column)) {
+        Ok(())
+    } else {
+        // The reason is in the scan.
+        Err(Error::UserFunctionError("stopped".into()))
+    }
 }
 
 fn like(call: &Context<'_>) -> Result<bool> {

@@ -61,7 +61,7 @@ impl ClusteredReader {
         connection: &Connection,
         view: &View,
         table: &Table,
-        columns: &[&str],
+        columns: &[impl AsRef<str>],
     ) -> Result<Option<ClusteredReader>> {
         if connection.prepare(PAGE).is_err() {
             // SQLite was compiled without it.
@@ -113,7 +113,10 @@ impl ClusteredReader {
             let kept = table.affinity(&filter.column);
             at(&filter.column).filter(|_| is_plain(filter, kept))
         });
-        let (columns, filtered) = (columns.iter().map(|column| at(column)), filtered.collect());
+        let (columns, filtered) = (
+            columns.iter().map(|column| at(column.as_ref())),
+            filtered.collect(),
+        );
         let (Some(columns), Some(filtered)) = (columns.collect(), filtered) else {
             return Ok(None);
         };

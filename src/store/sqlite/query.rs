@@ -3,33 +3,40 @@
 mod filters;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::rc::Rc;
 
 use flows_formats::Type;
-use rusqlite::Connection;
-use rusqlite::types::Value;
+use rusqlite::types::{ToSqlOutput, Value};
+use rusqlite::{Connection, ToSql};
 
-use super::functions::COLLATION;
-use super::pages::ClusteredReader;
+use super::functions::{COLLATION, EMIT};
 use super::table::{Affinity, Table};
 use crate::selection::{Filter, Order, Position, Range, View};
 pub(super) use filters::operands;
 
-/// The SQL function that takes a record's values while SQLite runs the query. Its arguments are at
-/// hand, where reading the columns of a result costs as much again as finding them.
-pub(super) const EMIT: &str = "flows_emit";
-
-/// [`EMIT`] as an aggregate: the query then yields one row, and not one for each record.
-pub(super) const EMIT_ALL: &str = "flows_emit_all";
-
 /// The most arguments that SQLite lets any function have, in all versions.
 const MOST_ARGUMENTS: usize = 100;
 
-/// How long finding a position of a view may take, which the head of a reply waits for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A statement and what is bound to it.
+pub(super) type Statement = (String, Vec<Parameter>);
 
-/// A statement and the values bound to it.
-pub(super) type Statement = (String, Vec<Value>);
+/// What is bound to a statement in place of a `?`.
+#[derive(Clone, Debug)]
+pub(super) enum Parameter {
+    /// A value.
+    Value(Value),
+    /// A list of values, which SQLite looks others up in.
+    List(Rc<Vec<Value>>),
+}
+
+impl ToSql for Parameter {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Parameter::Value(value) => value.to_sql(),
+            Parameter::List(list) => list.to_sql(),
+        }
+    }
+}
 
 /// A part of a range that an index serves as one piece.
 #[derive(Clone)]
@@ -55,6 +62,9 @@ pub(super) enum SortNeeded {
 
 /// A stream's SQL, written for the table as SQLite knows it.
 pub(super) struct Query {
+    /// The names of the columns that a scan reads.
+    names: Vec<String>,
+    /// How a scan reads them.
     columns: Vec<String>,
     table: String,
     key: String,
@@ -63,16 +73,18 @@ pub(super) struct Query {
     /// The filters' condition, to go on after another one; empty without filters.
     filters: String,
     index: String,
+    /// Whether scans hand their values to [`EMIT`] and yield rows of nothing.
     emits: bool,
-    /// Whether it is a view: what stands behind it may be any amount of work.
-    view: bool,
     /// Whether no two records have the same position.
     unique: bool,
+    /// Whether no two records have the same id, and the greatest and the least are found at once.
+    unique_ids: bool,
     sort_needed: SortNeeded,
     finds_ids: bool,
-    clustered_reader: Option<ClusteredReader>,
-    /// The conditions whose records come in order without being told to.
-    ordered_anyway: HashSet<String>,
+    /// Whether SQLite finds what filters let through by an index.
+    filters_by_index: bool,
+    /// Whether the records' values are sent as SQLite keeps them, without a cast.
+    as_kept: bool,
 }
 
 impl Query {
@@ -124,11 +136,6 @@ impl Query {
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
         let as_kept = !columns.iter().any(|column| column.starts_with("CAST"));
-        let clustered_reader = if unique && as_kept {
-            ClusteredReader::find(connection, view, table, &names)?
-        } else {
-            None
-        };
         let name = match view.order {
             Order::Time => quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id)),
             Order::Id => quoted(&format!("{}_{}", stream.table, stream.id)),
@@ -157,8 +164,9 @@ impl Query {
         };
         let mut query = Query {
             unique,
-            view: table.view,
+            unique_ids: table.is_unique(&[view.id()]) && !cast(view.id()),
             emits: columns.len() <= MOST_ARGUMENTS,
+            names: names.into_iter().map(str::to_owned).collect(),
             columns,
             table: format!("{} AS t", quoted(&stream.table)),
             key: compared(view.key(), column(view.key())),
@@ -170,15 +178,27 @@ impl Query {
                 quoted(&stream.table),
                 indexed.join(", ")
             ),
-            sort_needed: SortNeeded::All,
+            sort_needed: SortNeeded::Nothing,
             finds_ids: false,
-            clustered_reader,
-            ordered_anyway: HashSet::new(),
+            filters_by_index: false,
+            as_kept,
         };
-        query.plan(connection, &operands(view), table.ascending())?;
-        let steps = explain(connection, (query.time_of_id(), vec![Value::Integer(0)]))?;
+        query.explain_all(connection, &operands(view))?;
+        let steps = explain(connection, (query.time_of_id(), vec![integer(0)]))?;
         query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
+        query.unique_ids &= query.finds_ids;
         Ok(Ok(query))
+    }
+
+    /// The names of the columns that a scan reads.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let columns = self.columns.iter().map(String::len).sum::<usize>();
+        2 * columns + self.filters.len() + self.index.len()
     }
 
     /// Which of the columns are the record's time and id.
@@ -191,20 +211,19 @@ impl Query {
         self.sort_needed
     }
 
-    /// Whether scans hand their values to [`EMIT`] and yield rows of nothing. It must not run
-    /// before a sort.
+    /// Whether scans hand their values to [`EMIT`] and yield rows of nothing.
     pub(super) fn emits(&self) -> bool {
-        self.emits && self.sort_needed == SortNeeded::Nothing
+        self.emits
     }
 
-    /// How long finding a position may take; as long as it takes in a table.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        self.view.then_some(PATIENCE)
+    /// Whether SQLite finds what filters let through by an index.
+    pub(super) fn filters_by_index(&self) -> bool {
+        self.filters_by_index
     }
 
-    /// The table's pages, if they are read without SQL.
-    pub(super) fn clustered_reader(&self) -> Option<&ClusteredReader> {
-        self.clustered_reader.as_ref()
+    /// Whether the records' values are sent as SQLite keeps them.
+    pub(super) fn is_as_kept(&self) -> bool {
+        self.as_kept
     }
 
     /// Whether a position tells one record from all others.
@@ -217,71 +236,74 @@ impl Query {
         &self.index
     }
 
-    /// Asks SQLite how it would run every statement that a range can need. `one_way` says that all
-    /// indexes rise.
-    fn plan(
+    /// Asks SQLite how it would run every statement that a range can need: the very statements, with
+    /// [`EMIT`] in them if that can be.
+    fn explain_all(
         &mut self,
         connection: &Connection,
-        operands: &[Value],
-        one_way: bool,
+        operands: &[Parameter],
     ) -> rusqlite::Result<()> {
         let early = [None, Some((1, 1)), Some((1, i64::MAX))];
         let late = [None, Some((1, 2)), Some((2, 2)), Some((2, i64::MAX))];
         let position = |(key, id)| Position { key, id };
-        self.sort_needed = SortNeeded::Nothing;
-        // An aggregate of the same columns, which SQLite finds as it likes.
-        let totals = self.columns.iter().map(|column| format!("total({column})"));
-        let totals = totals.collect::<Vec<_>>().join(", ");
         let mut asked = HashSet::new();
+        let mut runs = Vec::new();
         for (after, until) in early
             .into_iter()
             .flat_map(|after| late.map(|until| (after, until)))
         {
-            let (after, until) = (after.map(position), until.map(position));
-            for run in self.runs(&Range {
-                after,
-                until,
+            let range = Range {
+                after: after.map(position),
+                until: until.map(position),
                 limit: None,
-            }) {
-                if !asked.insert(run.condition.clone()) {
-                    continue;
-                }
-                let columns = self.columns.join(", ");
-                let ordered = explain(
-                    connection,
-                    self.filtered(&columns, run.clone(), operands, true, None),
-                )?;
-                for step in &ordered {
-                    if step.contains(" INDEX ") && !self.filters.is_empty() {
-                        // What an index finds for a filter, reading all pages does not.
-                        self.clustered_reader = None;
-                    }
-                    let of_one_time = run.order == [self.id.as_str()];
-                    if step.contains("TEMP B-TREE FOR LAST TERM")
-                        || (step.contains("TEMP B-TREE") && of_one_time)
-                    {
-                        self.sort_needed = self.sort_needed.max(SortNeeded::EachTime);
-                    } else if step.contains("TEMP B-TREE") {
-                        self.sort_needed = SortNeeded::All;
-                    }
-                }
-                let condition = run.condition.clone();
-                let total = self.filtered(&totals, run, operands, false, None);
-                // A plan does not say in which direction it goes through an index.
-                if one_way && explain(connection, total)? == ordered {
-                    self.ordered_anyway.insert(condition);
+            };
+            let distinct = |run: &Run| asked.insert(run.condition.clone());
+            runs.extend(self.runs(&range).into_iter().filter(distinct));
+        }
+        let plans = |query: &Query| -> rusqlite::Result<Vec<(bool, Vec<String>)>> {
+            let mut plans = Vec::new();
+            for run in &runs {
+                let of_one_time = run.order == [query.id.as_str()];
+                for limit in [None, Some(1)] {
+                    let steps = explain(connection, query.scan(run.clone(), operands, limit))?;
+                    plans.push((of_one_time, steps));
                 }
             }
+            Ok(plans)
+        };
+        let mut explained = plans(self)?;
+        let mut steps = explained.iter().flat_map(|(_, steps)| steps);
+        if self.emits && !steps.all(|step| is_in_order(step)) {
+            // A row is computed before it is sorted or merged: its values are read when it comes.
+            self.emits = false;
+            explained = plans(self)?;
+        }
+        for (of_one_time, step) in explained
+            .iter()
+            .flat_map(|(of_one_time, steps)| steps.iter().map(move |step| (*of_one_time, step)))
+        {
+            self.filters_by_index |= !self.filters.is_empty()
+                && step.contains(" INDEX ")
+                && !step.contains("VIRTUAL TABLE");
+            let sorted = step.contains("TEMP B-TREE");
+            let sort_needed = if !sorted {
+                SortNeeded::Nothing
+            } else if of_one_time || step.contains("TEMP B-TREE FOR LAST TERM") {
+                SortNeeded::EachTime
+            } else {
+                SortNeeded::All
+            };
+            self.sort_needed = self.sort_needed.max(sort_needed);
         }
         Ok(())
     }
 
     /// A range's runs, one after another: what is left of the second that the range begins in,
-    /// whole seconds, and the beginning of the second that it ends in. A comparison of pairs would
+    /// all of the seconds after that, and the beginning of the second that it ends in. A comparison of pairs would
     /// be tested again for every record.
     pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
         let Query { key, id, .. } = self;
-        // Behind every record of its second, a position is a bound of the time alone; in the order of
+        // After every record of its second, a position is a bound of the time alone; in the order of
         // ids it always is.
         let within = |position: &Position| position.id != i64::MAX && key != id;
         let of_one_time = |ids: &str, parameters: Vec<i64>| {
@@ -330,15 +352,11 @@ impl Query {
 
     /// The statement that yields the records of a run that match the filters, in order, at most so
     /// many. `operands` are those of the filters.
-    pub(super) fn scan(&self, run: Run, operands: &[Value], limit: Option<u64>) -> Statement {
+    pub(super) fn scan(&self, run: Run, operands: &[Parameter], limit: Option<u64>) -> Statement {
         let columns = self.columns.join(", ");
-        if !self.emits() {
-            self.filtered(&columns, run, operands, true, limit)
-        } else if limit.is_none() && self.ordered_anyway.contains(&run.condition) {
-            let columns = format!("{EMIT_ALL}({columns})");
-            self.filtered(&columns, run, operands, false, None)
+        if self.emits {
+            self.filtered(&format!("{EMIT}({columns})"), run, operands, true, limit)
         } else {
-            let columns = format!("{EMIT}({columns})");
             self.filtered(&columns, run, operands, true, limit)
         }
     }
@@ -372,8 +390,21 @@ impl Query {
 
     /// The statement that yields the times of the records with an id; `None` without an index on it.
     pub(super) fn time_of(&self, id: i64) -> Option<Statement> {
-        self.finds_ids
-            .then(|| (self.time_of_id(), vec![Value::Integer(id)]))
+        self.finds_ids.then(|| {
+            (
+                self.time_of_id(),
+                vec![Parameter::Value(Value::Integer(id))],
+            )
+        })
+    }
+
+    /// The statement that yields how many records there can be at most, if ids tell: none of them
+    /// repeats.
+    pub(super) fn most(&self) -> Option<String> {
+        let Query { id, table, .. } = self;
+        let of = |function| format!("(SELECT {function}({id}) FROM {table})");
+        let sql = || format!("SELECT {}, {}", of("min"), of("max"));
+        self.unique_ids.then(sql)
     }
 
     fn time_of_id(&self) -> String {
@@ -387,7 +418,7 @@ impl Query {
     }
 
     /// The statement that counts the records of a run that match the filters.
-    pub(super) fn count_filtered(&self, run: Run, operands: &[Value]) -> Statement {
+    pub(super) fn count_filtered(&self, run: Run, operands: &[Parameter]) -> Statement {
         self.filtered("count(*)", run, operands, false, None)
     }
 
@@ -397,7 +428,8 @@ impl Query {
         } else {
             &run.condition
         };
-        let parameters = run.parameters.iter().copied().map(Value::Integer);
+        let parameters = run.parameters.iter();
+        let parameters = parameters.map(|integer| Parameter::Value(Value::Integer(*integer)));
         (
             format!("SELECT {columns} FROM {} WHERE {condition}", self.table),
             parameters.collect(),
@@ -408,7 +440,7 @@ impl Query {
         &self,
         columns: &str,
         run: Run,
-        operands: &[Value],
+        operands: &[Parameter],
         ordered: bool,
         limit: Option<u64>,
     ) -> Statement {
@@ -436,8 +468,16 @@ fn explain(connection: &Connection, (sql, parameters): Statement) -> rusqlite::R
         .collect()
 }
 
-fn integer(number: u64) -> Value {
-    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+fn integer(number: u64) -> Parameter {
+    Parameter::Value(Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)))
+}
+
+/// Whether a step of a plan yields its rows one after another, each computed when it is its turn.
+/// Sorts, merges and subqueries that are run beforehand do not; what else there may be is not known.
+fn is_in_order(step: &str) -> bool {
+    ["SCAN ", "SEARCH ", "LIST SUBQUERY ", "REUSE LIST SUBQUERY "]
+        .into_iter()
+        .any(|kind| step.starts_with(kind))
 }
 
 /// The type to cast a column to before it is compared: its declared type, where SQLite would

@@ -1,21 +1,19 @@
-//! The scan that a thread runs, and what SQLite calls back: with each record, and to ask whether to
-//! go on.
+//! The scan that a thread runs: what takes its rows, and when it is over.
 //!
 //! Both calls come on the thread that runs the query, which is why the scan belongs to the thread.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use rusqlite::functions::{Aggregate, Context, FunctionFlags};
-use rusqlite::types::{Null, ValueRef};
-use rusqlite::{Connection, Error, Result};
+use rusqlite::types::ValueRef;
 
-use super::INSTRUCTIONS;
-use super::functions;
-use super::query::{EMIT, EMIT_ALL};
 use super::values::Decoder;
 use crate::selection::Position;
 use crate::store::{Cancel, Sink, StoreError};
+
+/// How many instructions of SQLite's virtual machine pass between two looks at whether the scan is
+/// over: some 20 microseconds.
+pub(super) const INSTRUCTIONS: i32 = 1000;
 
 /// A scan on its way.
 pub(super) struct Scan {
@@ -78,49 +76,12 @@ pub(super) fn last() -> Option<Position> {
     SCAN.with_borrow(|scan| scan.as_ref().and_then(|scan| scan.decoder.last()))
 }
 
-/// Registers what SQLite calls, once for a connection.
-pub(super) fn register(connection: &Connection) -> Result<()> {
-    // Not for views and triggers of the database to call.
-    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
-    connection.create_scalar_function(EMIT, -1, flags, |call| emit(call).map(|()| Null))?;
-    connection.create_aggregate_function(EMIT_ALL, -1, flags, EmitAll)?;
-    functions::register(connection)?;
-    connection.progress_handler(INSTRUCTIONS, Some(is_over))
-}
-
 /// Asked many times a second: whether nobody wants the records of the thread's scan any more.
 pub(super) fn is_over() -> bool {
     SCAN.with_borrow_mut(|scan| match scan {
         Some(scan) => scan.is_over(),
         None => WATCH.with_borrow(|watch| watch.as_ref().is_some_and(Watch::is_over)),
     })
-}
-
-#[inline]
-fn emit(call: &Context<'_>) -> Result<()> {
-    if record(|column| call.get_raw(column)) {
-        Ok(())
-    } else {
-        // The reason is in the scan.
-        Err(Error::UserFunctionError("stopped".into()))
-    }
-}
-
-/// [`emit`] as an aggregate: the query yields no row until all records are taken.
-struct EmitAll;
-
-impl Aggregate<(), Null> for EmitAll {
-    fn init(&self, _call: &mut Context<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn step(&self, call: &mut Context<'_>, (): &mut ()) -> Result<()> {
-        emit(call)
-    }
-
-    fn finalize(&self, _call: &mut Context<'_>, _all: Option<()>) -> Result<Null> {
-        Ok(Null)
-    }
 }
 
 impl Scan {

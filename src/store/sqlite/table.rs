@@ -38,8 +38,6 @@ pub(crate) struct Table {
     pub(crate) view: bool,
     /// Whether rows have a rowid.
     rowid: bool,
-    /// Whether some index has a column in descending order.
-    descending: bool,
     columns: Vec<(String, Affinity)>,
     /// Sets of columns of which no two rows have the same values.
     unique: Vec<Vec<String>>,
@@ -83,16 +81,9 @@ impl Table {
             )
             .optional()?;
         unique.extend(rowid_alias.map(|name| vec![name]));
-        let descending = connection.query_row(
-            "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) AS i, \
-             pragma_index_xinfo(i.name) AS c WHERE c.\"desc\")",
-            [name],
-            |row| row.get(0),
-        )?;
         let view = kind == "view";
         Ok(Some(Table {
             view,
-            descending,
             rowid: !view && !without_rowid,
             columns,
             unique,
@@ -113,11 +104,6 @@ impl Table {
     pub(crate) fn is_rowid(&self, name: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(name);
         self.rowid && ["rowid", "_rowid_", "oid"].into_iter().any(is) && !self.columns().any(is)
-    }
-
-    /// Whether all its indexes are known to rise.
-    pub(crate) fn ascending(&self) -> bool {
-        !self.view && !self.descending
     }
 
     /// Whether rows are kept in the order of their primary key, and have no rowid.

@@ -3,24 +3,34 @@
 //! A value matches a comparison only if it is of the column's declared type, or stands for one that is:
 //! SQLite would say that any string is greater than any number.
 
+use std::rc::Rc;
+
 use flows_formats::Type;
 use rusqlite::types::Value;
 
 use super::super::functions::{INTEGER, LIKE, REAL};
 use super::super::table::Affinity;
-use super::cast;
+use super::{Parameter, cast};
 use crate::selection::{Filter, Operand, Operator, View};
 
-/// The values that a view's filters compare to, in order.
-pub(in super::super) fn operands(view: &View) -> Vec<Value> {
-    let operands = view.filters.iter().flat_map(|filter| &filter.operands);
+/// What a view's filters compare to, in order.
+pub(in super::super) fn operands(view: &View) -> Vec<Parameter> {
     let value = |operand: &Operand| match operand {
         Operand::Integer(integer) => Value::Integer(*integer),
         Operand::Real(real) => Value::Real(*real),
         Operand::Text(text) => Value::Text(text.clone()),
         Operand::Blob(bytes) => Value::Blob(bytes.clone()),
     };
-    operands.map(value).collect()
+    let mut parameters = Vec::new();
+    for filter in &view.filters {
+        let values = filter.operands.iter().map(value);
+        if filter.operator == Operator::In {
+            parameters.push(Parameter::List(Rc::new(values.collect())));
+        } else {
+            parameters.extend(values.map(Parameter::Value));
+        }
+    }
+    parameters
 }
 
 /// A filter of a column that SQLite keeps that way, with a parameter for each operand. Texts are
@@ -49,10 +59,7 @@ pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation
         Operator::GreaterOrEqual => ordered(">="),
         Operator::Less => ordered("<"),
         Operator::LessOrEqual => ordered("<="),
-        Operator::In => {
-            let parameters = vec!["?"; filter.operands.len()].join(", ");
-            format!("{collated} IN ({parameters})")
-        }
+        Operator::In => format!("{collated} IN (SELECT value FROM rarray(?))"),
         Operator::Like => format!("{LIKE}({left}, ?)"),
         Operator::Null => format!("{column} IS NULL"),
         Operator::NotNull => format!("{column} IS NOT NULL"),
