@@ -104,10 +104,11 @@ fn a_record_of_a_sparse_scan_arrives_while_the_scan_goes_on() {
     let start = Instant::now();
     let mut reader = BufReader::new(server.ask("/api/v1/stream/t.csv"));
     assert_eq!(Reply::head(&mut reader).status, 200);
-    let first = chunk(&mut reader).unwrap();
-    assert_eq!(String::from_utf8(first).unwrap(), "id,time\n1,1\n");
-    let second = chunk(&mut reader).unwrap();
-    assert_eq!(String::from_utf8(second).unwrap(), "100,100\n");
+    // What leaves never ends where a record does, unless that is the end.
+    for expected in ["id,time\n1,", "1\n", "100,"] {
+        let chunk = chunk(&mut reader).unwrap();
+        assert_eq!(String::from_utf8(chunk).unwrap(), expected);
+    }
     // The whole scan would take minutes: 100,000 times 100,000 looks.
     assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
 }
@@ -115,7 +116,9 @@ fn a_record_of_a_sparse_scan_arrives_while_the_scan_goes_on() {
 #[test]
 fn slow_clients_hold_the_scan_and_no_memory() {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let path = generated(folder.path(), 300_000);
+    // Large streams get three quarters of the connections.
+    let server = Server::with(folder.path(), &path, "[database]\npool_size = 85\n");
     // 64 streams of some 40 MiB each, of which nothing is read but the head.
     let mut readers: Vec<_> = (0..64).map(|_| BufReader::new(server.ask(FLOWS))).collect();
     for reader in &mut readers {

@@ -185,12 +185,35 @@ fn large_replies_say_the_same_as_small_ones() {
         cut.header("link"),
         &[&format!("limit=50000&after={}>", positions[49_999])],
     );
-    // With a limit and a filter it is known only if the reply fits into its first chunk.
-    assert_eq!(head("limit=50000&id=gt.5").header("flows-position"), "");
-    assert_eq!(
-        head("limit=3&id=gt.5").header("flows-position"),
-        positions[7]
-    );
+    // A filter counts what it lets through, and an order what it orders by.
+    for (query, position) in [
+        ("limit=3&id=gt.5", &positions[7]),
+        ("limit=50000&id=gt.5", &positions[50_004]),
+        (
+            "limit=20000&protocol=6",
+            &nth(&server, "protocol=6", 20_000),
+        ),
+        (
+            "limit=40000&order=id&scanned_after=86400",
+            &nth(&server, "order=id&scanned_after=86400", 40_000)
+                .split_once(':')
+                .unwrap()
+                .1
+                .to_owned(),
+        ),
+    ] {
+        let cut = head(query);
+        assert_eq!(cut.header("flows-position"), position, "{query}");
+        let next = format!("{query}&after={position}>; rel=\"next\"");
+        assert_has(cut.header("link"), &[&next]);
+    }
+    for query in [
+        "limit=59995&id=gt.5",
+        "limit=4000000",
+        "limit=60001&order=id",
+    ] {
+        assert_eq!(head(query).header("link"), "", "{query}");
+    }
     assert_eq!(head("id=gt.5").header("flows-position"), positions[59_999]);
     // Chained by position, pages are the table.
     let mut pages = String::new();
@@ -206,6 +229,40 @@ fn large_replies_say_the_same_as_small_ones() {
         }
     }
     assert!(pages == server.document(&format!("{FLOWS}.csv?csv.header=false")));
+}
+
+/// The position of a record of that number of those that match a filter.
+fn nth(server: &Server, filter: &str, number: usize) -> String {
+    let path = format!("{FLOWS}.csv?columns=time,id&csv.header=false&{filter}");
+    let positions = server.document(&path);
+    positions.lines().nth(number - 1).unwrap().replace(',', ":")
+}
+
+#[test]
+fn whoever_follows_the_links_gets_every_record() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 100_000));
+    for query in [
+        "protocol=6&limit=20000",
+        "byte_count=gt.100000&limit=3000",
+        "order=id&scanned_after=86400&scanned_before=4000000&limit=30000",
+        "order=id&dst_port=like.N1*&limit=4000",
+        "limit=33333",
+    ] {
+        let path = format!("{FLOWS}.csv?csv.header=false&{query}");
+        let limit = query.split('=').next_back().unwrap();
+        let all = server.document(&path.replace(&format!("limit={limit}"), ""));
+        let (mut pages, mut next) = (String::new(), Some(path));
+        while let Some(path) = next {
+            let reply = server.get(&path);
+            assert!(reply.status == 200 && reply.complete);
+            pages += &reply.body;
+            let link = reply.header("link").strip_prefix('<');
+            next = link.map(|link| link.split('>').next().unwrap().to_owned());
+        }
+        assert!(pages == all, "{query}: {} of {}", pages.len(), all.len());
+        assert!(all.lines().count() > limit.parse().unwrap(), "{query}");
+    }
 }
 
 #[test]
