@@ -9,9 +9,11 @@
 //! |---|---|
 //! | `pull/folder.rs` | the files, the state, the lock |
 //! | `pull/server.rs` | requests, and which failures are worth another try |
+//! | `pull/unzstd.rs` | decompression, within bounds |
 
 mod folder;
 mod server;
+mod unzstd;
 
 use std::io::{self, Read};
 use std::panic::resume_unwind;
@@ -24,7 +26,7 @@ use indicatif::ProgressBar;
 
 use crate::selection::Order;
 use folder::{Folder, Part};
-use server::{Page, Server};
+use server::{Page, Server, broke_off};
 
 /// The longest that a try waits for the next one.
 const LAST_DELAY: Duration = Duration::from_secs(8);
@@ -123,10 +125,16 @@ impl PullError {
     /// Whether a later run may well succeed.
     pub fn is_temporary(&self) -> bool {
         match self {
-            PullError::Running { .. } | PullError::TryLater { .. } | PullError::Write { .. } => {
-                true
-            }
-            PullError::Folder { reason, .. } => reason.kind() == io::ErrorKind::StorageFull,
+            PullError::Running { .. } | PullError::TryLater { .. } => true,
+            // Only what somebody or something else may well free; a permission does not come by itself.
+            PullError::Folder { reason, .. } | PullError::Write { reason, .. } => matches!(
+                reason.kind(),
+                io::ErrorKind::StorageFull
+                    | io::ErrorKind::QuotaExceeded
+                    | io::ErrorKind::FileTooLarge
+                    | io::ErrorKind::StaleNetworkFileHandle
+                    | io::ErrorKind::TimedOut
+            ),
             _ => false,
         }
     }
@@ -208,7 +216,7 @@ impl Pull {
 
 /// Writes what comes into a file, if there is anything new.
 fn saved<'f>(
-    page: Page,
+    page: Page<'_>,
     folder: &'f Folder,
     after: Option<&str>,
     bar: &ProgressBar,
@@ -237,12 +245,16 @@ fn saved<'f>(
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    let reason = format!("the reply broke off ({error})");
-                    return Err(Failure::passing(&url, reason));
+                    return Err(Failure::passing(&url, broke_off(&error)));
                 }
             };
             bar.inc(read as u64);
             part.write(&piece[..read])?;
+        }
+        if part.bytes == 0 {
+            // Cut off before its first byte by something that says it was all.
+            let reason = format!("the reply is empty, and says that it ends at {position}");
+            return Err(Failure::passing(&url, reason));
         }
         done.part = Some(part);
     }

@@ -1,7 +1,8 @@
 //! The folder that is pulled into: files, the state, the lock.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ const PART: &str = ".part";
 struct State {
     /// What is pulled: positions of anything else mean something else.
     source: String,
-    /// Behind it, the next run goes on.
+    /// The next run goes on after it.
     position: Option<String>,
     /// The file that ends there. It is complete, but it may still be called `.part`.
     #[serde(alias = "whole")]
@@ -49,7 +50,8 @@ impl Folder {
         };
         fs::create_dir_all(path).map_err(|reason| unusable(path, reason))?;
         let lock_path = path.join(LOCK);
-        let lock = File::create(&lock_path).map_err(|reason| unusable(&lock_path, reason))?;
+        let lock = itself(OpenOptions::new().write(true).create(true), &lock_path)
+            .map_err(|reason| unusable(&lock_path, reason))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -71,7 +73,7 @@ impl Folder {
             },
             _lock: lock,
         };
-        let known = folder.read_state()?;
+        let known = folder.read_state(pull)?;
         folder.tidy(known)?;
         Ok(folder)
     }
@@ -82,17 +84,20 @@ impl Folder {
     }
 
     /// Reads what was kept, if anything was pulled yet.
-    fn read_state(&mut self) -> Result<bool, PullError> {
+    fn read_state(&mut self, pull: &Pull) -> Result<bool, PullError> {
         let path = self.path.join(STATE);
         let failed = |reason: String| PullError::State {
             path: path.clone(),
             reason,
         };
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        let mut file = match itself(OpenOptions::new().read(true), &path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(failed(error.to_string())),
         };
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)
+            .map_err(|error| failed(error.to_string()))?;
         let state: State =
             serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
         if state.source != self.state.source && state.position.is_none() {
@@ -104,6 +109,14 @@ impl Folder {
                 folder: self.path.clone(),
                 found: state.source,
             });
+        }
+        let position = state.position.as_deref();
+        if position.is_some_and(|position| pull.order.position(position).is_none()) {
+            return Err(failed(format!("its position is {position:?}")));
+        }
+        let complete = state.complete.as_deref();
+        if complete.is_some_and(|complete| !self.is_ours(complete)) {
+            return Err(failed(format!("its file is {complete:?}")));
         }
         self.state = state;
         Ok(true)
@@ -181,8 +194,8 @@ impl Folder {
         let path = self.path.join(STATE);
         let part = self.path.join(format!("{STATE}{PART}"));
         let replace = || {
-            let mut file = File::create(&part)?;
-            // Texts are always JSON.
+            let mut file = new(&part)?;
+            // Strings are always JSON.
             file.write_all(&serde_json::to_vec(&state).unwrap_or_default())?;
             file.sync_all()?;
             fs::rename(&part, &path)?;
@@ -199,7 +212,7 @@ impl Folder {
         let (from, to) = (in_name(after), in_name(Some(until)));
         let complete = format!("{}-{from}-{to}.{}", self.stream, self.extension);
         let path = self.path.join(format!("{complete}{PART}"));
-        let file = File::create(&path).map_err(|reason| write(&path, reason))?;
+        let file = new(&path).map_err(|reason| write(&path, reason))?;
         Ok(Part {
             folder: self,
             path,
@@ -269,6 +282,25 @@ fn source(pull: &Pull) -> String {
 /// A position in a file's name, where a colon is in the way of many a tool.
 fn in_name(position: Option<&str>) -> String {
     position.map_or("start".to_owned(), |position| position.replace(':', "_"))
+}
+
+/// Opens a file, and not what a symbolic link in its place leads to.
+fn itself(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW).open(path);
+    file.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => {
+            io::Error::other("it is a symbolic link, which is not followed; remove it")
+        }
+        _ => error,
+    })
+}
+
+/// Makes a file, in place of what a killed run left there, or of a symbolic link.
+fn new(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
+    }
 }
 
 fn write(path: &Path, reason: io::Error) -> PullError {

@@ -1,13 +1,18 @@
 //! Requests to the server, and which failures are worth another try.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use form_urlencoded::Serializer;
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
 
+use super::unzstd::Unzstd;
 use super::{Failure, Pull, PullError};
+
+/// The header that says where a reply ends.
+const POSITION: &str = "flows-position";
 
 /// How long the server may be silent. A reply's head waits for its first records, which a sort may
 /// keep for long.
@@ -17,18 +22,20 @@ const SILENCE: Duration = Duration::from_secs(300);
 pub(super) struct Server<'p> {
     agent: Agent,
     pull: &'p Pull,
+    /// Whether replies are asked for as they are, since one in zstd came to too much.
+    plain: Cell<bool>,
 }
 
 /// One reply, whose body is still to be read.
-pub(super) struct Page {
-    /// Where it ends, if the server says so.
+pub(super) struct Page<'s> {
+    /// Where it ends; `None` if the stream is empty.
     pub(super) position: Option<String>,
     /// Whether there is more after it.
     pub(super) more: bool,
     /// Whether there is no record in it.
     pub(super) empty: bool,
     pub(super) url: String,
-    pub(super) body: Box<dyn Read>,
+    pub(super) body: Box<dyn Read + 's>,
 }
 
 impl<'p> Server<'p> {
@@ -41,11 +48,15 @@ impl<'p> Server<'p> {
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_per_read(Some(SILENCE));
         let agent = config.user_agent("flows-pull").build().into();
-        Server { agent, pull }
+        Server {
+            agent,
+            pull,
+            plain: Cell::new(false),
+        }
     }
 
     /// The reply whose records come into the next file.
-    pub(super) fn next(&self, after: Option<&str>) -> Result<Page, Failure> {
+    pub(super) fn next(&self, after: Option<&str>) -> Result<Page<'_>, Failure> {
         if self.pull.filters.is_empty() {
             return self.page(after);
         }
@@ -58,7 +69,7 @@ impl<'p> Server<'p> {
     }
 
     /// The next records, at most so many as a file gets.
-    fn page(&self, after: Option<&str>) -> Result<Page, Failure> {
+    fn page(&self, after: Option<&str>) -> Result<Page<'_>, Failure> {
         let limit = self.pull.max_rows.to_string();
         let url = self.document(after, &[("limit", &limit)]);
         let reply = self.get(&url)?;
@@ -69,10 +80,54 @@ impl<'p> Server<'p> {
     /// are more.
     fn end(&self, after: Option<&str>) -> Result<(Option<String>, bool), Failure> {
         let limit = self.pull.max_rows.to_string();
-        // Of JSON even an empty document has a length, which a head tells.
+        // Even an empty JSON document has a length, which a head tells.
         let url = self.url(after, &[("limit", &limit), ("format", "json")]);
         let reply = self.checked(&url, &["application/json"], self.agent.head(&url).call())?;
-        end(&url, after, reply.headers())
+        self.stated_end(&url, after, reply.headers())
+    }
+
+    /// Where a reply says that it ends, and whether there is more.
+    fn stated_end(
+        &self,
+        url: &str,
+        after: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<(Option<String>, bool), Failure> {
+        let Some(text) = headers.get(POSITION) else {
+            // Only an empty stream that is asked from its beginning ends nowhere; its reply has a length.
+            if after.is_none() && headers.contains_key("content-length") && self.is_empty()? {
+                return Ok((None, false));
+            }
+            let reason = "the reply does not say where it ends: a proxy in between has removed \
+                          Flows-Position (let it pass Flows-Position and Link), or the reply is of a \
+                          view that takes too long to say so (`flows check` on the server tells which \
+                          index helps), or of no stream of `flows`";
+            return Err(refused(url, reason.to_owned()));
+        };
+        // It becomes part of a file's name.
+        let order = self.pull.order;
+        let position = text.to_str().ok().and_then(|text| order.position(text));
+        let Some(position) = position else {
+            let (text, order) = (String::from_utf8_lossy(text.as_bytes()), order.name());
+            let reason = format!(
+                "Flows-Position is {text:?}, which is not a position in the order of {order}"
+            );
+            return Err(refused(url, reason));
+        };
+        Ok((Some(order.written(position)), headers.contains_key("link")))
+    }
+
+    /// Whether there is no record in the stream, by the one document whose emptiness shows.
+    fn is_empty(&self) -> Result<bool, Failure> {
+        let url = self.url(None, &[("limit", "1"), ("format", "ndjson")]);
+        let reply = self.checked(&url, &["application/x-ndjson"], self.agent.get(&url).call())?;
+        if reply.headers().contains_key(POSITION) {
+            let reason = "the first records came meanwhile".to_owned();
+            return Err(Failure::passing(&url, reason));
+        }
+        let read = reply.into_body().into_reader().read(&mut [0]);
+        read.map(|read| read == 0)
+            .map_err(|error| Failure::passing(&url, broke_off(&error)))
     }
 
     /// The records up to a position that filters let through; none if none `is_new`, which tells
@@ -82,7 +137,7 @@ impl<'p> Server<'p> {
         after: Option<&str>,
         until: Option<&str>,
         is_new: bool,
-    ) -> Result<Page, Failure> {
+    ) -> Result<Page<'_>, Failure> {
         let mut parameters = vec![("count", "exact")];
         if !is_new {
             parameters.push(("limit", "0"));
@@ -92,10 +147,12 @@ impl<'p> Server<'p> {
         parameters.extend(filters.map(|(column, filter)| (column.as_str(), filter.as_str())));
         let url = self.document(after, &parameters);
         let reply = self.get(&url)?;
-        let empty = reply
-            .headers()
-            .get("flows-count")
-            .is_some_and(|count| count == "0");
+        let Some(count) = reply.headers().get("flows-count") else {
+            let reason = "the reply does not say how many records it has: a proxy in between has \
+                          removed Flows-Count";
+            return Err(refused(&url, reason.to_owned()));
+        };
+        let empty = count == "0";
         let mut page = self.read(url, after, reply)?;
         page.empty = empty;
         page.position = until.map(str::to_owned);
@@ -126,7 +183,8 @@ impl<'p> Server<'p> {
     }
 
     fn get(&self, url: &str) -> Result<Response<Body>, Failure> {
-        let request = self.agent.get(url).header("accept-encoding", "zstd");
+        let coding = if self.plain.get() { "identity" } else { "zstd" };
+        let request = self.agent.get(url).header("accept-encoding", coding);
         self.checked(url, self.pull.format.media_types, request.call())
     }
 
@@ -182,31 +240,32 @@ impl<'p> Server<'p> {
         Err(refused(url, reason))
     }
 
+    /// The reply's body, of which HTTP tells whether it is complete.
     fn read(
         &self,
         url: String,
         after: Option<&str>,
         reply: Response<Body>,
-    ) -> Result<Page, Failure> {
-        let (position, more) = end(&url, after, reply.headers())?;
+    ) -> Result<Page<'_>, Failure> {
+        let (position, more) = self.stated_end(&url, after, reply.headers())?;
         let headers = reply.headers();
         let chunked = headers
             .get("transfer-encoding")
             .is_some_and(|coding| coding == "chunked");
         if !chunked && !headers.contains_key("content-length") {
-            let reason = "something in between has taken from the reply what tells a complete one from \
-                          one that was cut off (Content-Length, or Transfer-Encoding: chunked)";
+            let reason = "something in between has removed what tells a complete reply from one that \
+                          was cut off (Content-Length, or Transfer-Encoding: chunked)";
             return Err(refused(&url, reason.to_owned()));
         }
         let coding = headers
             .get("content-encoding")
             .map(|coding| coding.as_bytes().to_owned());
         let body = reply.into_body().into_reader();
-        let body: Box<dyn Read> = match coding.as_deref() {
+        let body: Box<dyn Read + '_> = match coding.as_deref() {
             None => Box::new(body),
             Some(b"zstd") => {
-                let decoder = zstd::stream::read::Decoder::new(body);
-                Box::new(decoder.map_err(|error| Failure::passing(&url, error.to_string()))?)
+                let decoded = Unzstd::new(body, &self.plain);
+                Box::new(decoded.map_err(|error| Failure::passing(&url, error.to_string()))?)
             }
             Some(coding) => {
                 let coding = String::from_utf8_lossy(coding);
@@ -224,23 +283,9 @@ impl<'p> Server<'p> {
     }
 }
 
-/// Where a reply ends, and whether there is more.
-fn end(
-    url: &str,
-    after: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<(Option<String>, bool), Failure> {
-    let position = headers.get("flows-position");
-    let position = position.and_then(|position| position.to_str().ok());
-    // Only a stream of no record ends nowhere when it was asked from its beginning.
-    let may_end_nowhere = after.is_none() && headers.contains_key("content-length");
-    if position.is_none() && !may_end_nowhere {
-        let reason = "the reply does not say where it ends: it is of a view that takes too long to say \
-                      so (`flows check` on the server tells which index helps), or of no stream of \
-                      `flows`";
-        return Err(refused(url, reason.to_owned()));
-    }
-    Ok((position.map(str::to_owned), headers.contains_key("link")))
+/// What an error while a body is read says.
+pub(super) fn broke_off(error: &io::Error) -> String {
+    format!("the reply broke off ({error})")
 }
 
 fn refused(url: &str, reason: String) -> Failure {

@@ -10,6 +10,7 @@
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
 //! | `foreign` | every format and coding, read by readers that are not ours |
 //! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
+//! | `proxy` | a proxy that breaks replies |
 //! | `pull` | `flows pull` |
 //! | `selecting` | `columns`, filters |
 //! | `lists` | filters by `in.` lists |
@@ -35,6 +36,7 @@ mod import;
 mod lists;
 mod negotiation;
 mod positions;
+mod proxy;
 mod pull;
 #[path = "../foreign/mod.rs"]
 mod reader;

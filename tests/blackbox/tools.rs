@@ -2,14 +2,19 @@
 //! `tests/run` installs them.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use crate::harness::{
-    FLOWS, Ran, Server, assert_has, folder, generated, run, ten_lines, ten_records,
+    FLOWS, Ran, Server, assert_has, database, folder, generated, run, ten_lines, ten_records,
 };
+use crate::proxy::Proxy;
 
 /// Runs a shell's command line, with `flows` on the path.
 fn shell(folder: &Path, line: &str) -> Ran {
@@ -219,4 +224,231 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
             "id,at,user\n1,60,U12\n2,61,\n",
         ],
     );
+}
+
+/// What the README prints between two strings.
+fn printed(before: &str, after: &str) -> &'static str {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once(before).unwrap();
+    rest.split_once(after).unwrap().0
+}
+
+fn executable(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+#[ignore = "needs curl: tests/run installs it"]
+fn pull_sh_loses_nothing_behind_a_proxy_that_breaks_replies() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 120_000));
+    let cuts = [0, 10, 333, 750, 999];
+    let kinds = 7;
+    let pages = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&pages);
+    let proxy = Proxy::new(server.address, move |passing| {
+        if passing.head.contains("flows-count: 0") {
+            return;
+        }
+        // Every other page is let through.
+        let page = seen.fetch_add(1, Ordering::Relaxed);
+        let (number, is_broken) = (page / 2, page % 2 == 0);
+        let cut = cuts[number / kinds % cuts.len()];
+        match number % kinds {
+            _ if !is_broken || number >= kinds * cuts.len() => {}
+            // The connection ends in the middle.
+            0 => passing.cut(cut),
+            // So it does, and nothing says where the end would have been.
+            1 => {
+                passing.unframe();
+                passing.cut(cut);
+            }
+            // What came is handed on as if it were all.
+            2 => {
+                passing.unframe();
+                passing.cut(cut);
+                passing.reframe();
+            }
+            3 => passing.strip("flows-position"),
+            4 => passing.strip("flows-count"),
+            5 => {
+                passing.head = "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html".to_owned();
+                passing.body = b"<html>".to_vec();
+            }
+            _ => {
+                passing.head.clear();
+                passing.body.clear();
+            }
+        }
+    });
+    let script = printed("cat > pull.sh <<'END'\n", "END\n")
+        .replace("127.0.0.1:5000", &proxy.address.to_string());
+    assert!(script.contains(&proxy.address.to_string()));
+    fs::write(folder.path().join("pull.sh"), script).unwrap();
+    let run = || shell(folder.path(), "sh pull.sh");
+    let (mut failures, breaks) = (0, kinds * cuts.len());
+    while pages.load(Ordering::Relaxed) < 2 * breaks {
+        if run().code != Some(0) {
+            failures += 1;
+            continue;
+        }
+        // There is a page to break as long as there are breaks.
+        let path = folder.path().join("generated.db");
+        let more = "INSERT INTO flows SELECT id + (SELECT max(id) FROM flows), time, duration,
+            src_comp, src_port, dst_comp, dst_port, protocol, packet_count, byte_count
+            FROM flows WHERE id <= 5000";
+        Connection::open(path).unwrap().execute(more, []).unwrap();
+    }
+    run().fine();
+    assert_eq!(failures, breaks);
+    let complete = server.document(&format!("{FLOWS}.ndjson?order=id"));
+    let mut pulled = fs::read_to_string(folder.path().join("flows-start.ndjson")).unwrap();
+    let mut pages = 1;
+    while let Some(last) = pulled.lines().last() {
+        let last: serde_json::Value = serde_json::from_str(last).unwrap();
+        let next = folder.path().join(format!("flows-{}.ndjson", last["id"]));
+        let Ok(page) = fs::read_to_string(next) else {
+            break;
+        };
+        pulled += &page;
+        pages += 1;
+    }
+    assert!(pulled == complete);
+    let is_page = |name: &str| name.starts_with("flows-") && name.ends_with(".ndjson");
+    let files = fs::read_dir(folder.path()).unwrap();
+    let files = files.filter(|file| is_page(file.as_ref().unwrap().file_name().to_str().unwrap()));
+    assert_eq!(files.count(), pages);
+}
+
+/// BigQuery's command, as far as the README uses it: the table is a file, and so is each job. What
+/// befalls a load is the next line of `plan`.
+const BQ: &str = r#"#!/bin/sh
+cd "$(dirname "$0")/../bq" || exit 9
+case $1 in
+--job_id=*)
+    [ "$2 $3 $4 $#" = "load --source_format=NEWLINE_DELIMITED_JSON lanl.flows 6" ] || exit 9
+    job=jobs/${1#--job_id=} file=$OLDPWD/$5 schema=$6
+    case $1 in *[!A-Za-z0-9_=-]*) exit 9;; esac
+    [ -e "$job" ] && { echo "Already Exists: Job p:US.$job" >&2; exit 1; }
+    grep -q '"INTEGER"' "$schema" && [ -e "$file" ] || exit 9
+    fate=$(head -n 1 plan)
+    sed -i 1d plan
+    case $fate in
+    unreachable) exit 1;;
+    failed) echo failed > "$job"; exit 1;;
+    esac
+    cat "$file" >> table
+    echo done > "$job"
+    case $fate in
+    lost) exit 1;;
+    killed) kill -9 $PPID; exit 1;;
+    esac;;
+wait)
+    [ "$(cat "jobs/$2")" = done ];;
+--format=json)
+    [ "$2 $3 $#" = "show -j 4" ] || exit 9
+    case $(cat "jobs/$4") in
+    done) echo '{"status":{"state":"DONE"}}';;
+    failed) echo '{"status":{"errorResult":{"reason":"invalid"},"state":"DONE"}}';;
+    *) exit 1;;
+    esac;;
+*) exit 9;;
+esac
+"#;
+
+/// Runs the README's crontab as cron does: with its own bare environment, at home.
+fn cron(home: &Path, address: &str) -> Ran {
+    let at = |text: &str| {
+        let data = format!("{}/data", home.display());
+        let bin = format!("{}/bin", home.display());
+        let text = text.replace("/data", &data).replace("/usr/local/bin", &bin);
+        text.replace("HOST:5000", address)
+    };
+    let script = printed("```text\n#!/bin/sh\n# load-flows", "```");
+    let script = at(&format!("#!/bin/sh\n# load-flows{script}"));
+    executable(&home.join("bin/load-flows"), &script);
+    let mut command = Command::new("/bin/sh");
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("SHELL", "/bin/sh");
+    command.env("PATH", "/usr/bin:/bin").current_dir(home);
+    let crontab = at(printed("```crontab\n", "```"));
+    let mut lines = crontab.lines().collect::<Vec<_>>();
+    let job = lines.pop().unwrap();
+    for line in lines {
+        let (name, value) = line.split_once('=').unwrap();
+        command.env(name, value);
+    }
+    let job = job.strip_prefix("0 */3 * * * ").unwrap();
+    Ran::from(command.args(["-c", job]).output().unwrap())
+}
+
+#[test]
+fn the_crontab_loads_each_record_once_whatever_happens_to_bq() {
+    let home = folder();
+    let at = |name: &str| home.path().join(name);
+    for name in ["bin", "data", "bq/jobs"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    symlink(env!("CARGO_BIN_EXE_flows"), at("bin/flows")).unwrap();
+    executable(&at("bin/bq"), BQ);
+    let table =
+        "PRAGMA journal_mode = WAL; CREATE TABLE flows (id INTEGER PRIMARY KEY, time INTEGER,
+        duration INTEGER, src_comp TEXT, src_port TEXT, dst_comp TEXT, dst_port TEXT,
+        protocol INTEGER, packet_count INTEGER, byte_count INTEGER);";
+    let path = database(home.path(), table);
+    let server = Server::of(home.path(), &path);
+    let address = server.address.to_string();
+    let schema = server.document("/api/v1/schema/flows?dialect=bigquery");
+    fs::write(at("data/flows.schema.json"), schema).unwrap();
+    let plan = [
+        "",
+        "unreachable",
+        "lost",
+        "killed",
+        "failed",
+        "failed",
+        "",
+        "killed",
+        "unreachable",
+    ];
+    fs::write(at("bq/plan"), plan.join("\n") + "\n").unwrap();
+    let connection = Connection::open(&path).unwrap();
+    let mut codes = Vec::new();
+    for run in 0..20 {
+        let insert = format!(
+            "WITH RECURSIVE n (n) AS (SELECT {run} * 100 + 1 UNION ALL SELECT n + 1 FROM n LIMIT 100)
+             INSERT INTO flows SELECT n, n, 1, 'C1', '80', 'C2', '80', 6, 1, 1 FROM n"
+        );
+        connection.execute(&insert, []).unwrap();
+        let ran = cron(home.path(), &address);
+        if ran.code != Some(0) {
+            // The next run is in another second, as cron's is: a failed job's file is touched.
+            std::thread::sleep(Duration::from_millis(1001));
+        }
+        codes.push(ran.code);
+    }
+    let failures = codes.iter().filter(|code| **code != Some(0)).count();
+    // A load whose answer alone was lost is none.
+    assert_eq!(
+        failures,
+        plan.iter()
+            .filter(|fate| !["", "lost"].contains(fate))
+            .count()
+    );
+    assert_eq!(codes.last(), Some(&Some(0)));
+    let mut loaded: Vec<_> = fs::read_to_string(at("bq/table"))
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let document = server.document(&format!("{FLOWS}.ndjson?order=id"));
+    assert_eq!(document.lines().count(), 2000);
+    let mut complete: Vec<_> = document.lines().map(str::to_owned).collect();
+    loaded.sort();
+    complete.sort();
+    assert!(loaded == complete, "{} of {}", loaded.len(), complete.len());
+    assert_eq!(fs::read_dir(at("data/flows/loaded")).unwrap().count(), 20);
 }
