@@ -182,9 +182,13 @@ impl<'p> Server<'p> {
         format!("{}?{}", self.pull.url, query.finish())
     }
 
+    /// The coding that replies are asked for in.
+    fn coding(&self) -> &'static str {
+        if self.plain.get() { "identity" } else { "zstd" }
+    }
+
     fn get(&self, url: &str) -> Result<Response<Body>, Failure> {
-        let coding = if self.plain.get() { "identity" } else { "zstd" };
-        let request = self.agent.get(url).header("accept-encoding", coding);
+        let request = self.agent.get(url).header("accept-encoding", self.coding());
         self.checked(url, self.pull.format.media_types, request.call())
     }
 
@@ -263,13 +267,13 @@ impl<'p> Server<'p> {
         let body = reply.into_body().into_reader();
         let body: Box<dyn Read + '_> = match coding.as_deref() {
             None => Box::new(body),
-            Some(b"zstd") => {
+            Some(b"zstd") if !self.plain.get() => {
                 let decoded = Unzstd::new(body, &self.plain);
                 Box::new(decoded.map_err(|error| Failure::passing(&url, error.to_string()))?)
             }
             Some(coding) => {
-                let coding = String::from_utf8_lossy(coding);
-                let reason = format!("the reply is in {coding}, where zstd was asked for");
+                let (found, wanted) = (String::from_utf8_lossy(coding), self.coding());
+                let reason = format!("the reply is in {found}, where {wanted} was asked for");
                 return Err(refused(&url, reason));
             }
         };

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -14,6 +15,7 @@ use rusqlite::Connection;
 use crate::harness::{
     FLOWS, Ran, Server, assert_has, database, flows, folder, generated, run, wait_until,
 };
+use crate::proxy::Proxy;
 
 const T: &str = r#"
     [[streams]]
@@ -33,6 +35,11 @@ const TABLE: &str = "PRAGMA journal_mode = WAL;
 
 fn url(server: &Server, path: &str) -> String {
     format!("http://{}{path}", server.address)
+}
+
+/// The stream `t`.
+fn url_of(server: &Server) -> String {
+    url(server, "/api/v1/stream/t")
 }
 
 fn pull(folder: &Path, url: &str, arguments: &[&str]) -> Ran {
@@ -294,10 +301,27 @@ fn a_full_disk_leaves_no_half_file() {
     assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
 }
 
+/// A server that answers each request with what `answer` makes of it.
+fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/v1/stream/t", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut head = [0; 4096];
+            let read = client.read(&mut head).unwrap_or_default();
+            let reply = answer(&String::from_utf8_lossy(&head[..read]));
+            // It may have hung up.
+            let _ = client.write_all(&reply);
+        }
+    });
+    url
+}
+
 /// What comes from something that is not a stream of `flows`, or has passed through something that
 /// cannot be trusted.
 #[test]
-fn what_is_no_whole_reply_of_flows_is_refused() {
+fn what_is_not_a_complete_reply_of_flows_is_refused() {
     let position = "content-type: application/x-ndjson\r\nflows-position: 5:5\r\n";
     for (reply, part) in [
         (
@@ -320,25 +344,258 @@ fn what_is_no_whole_reply_of_flows_is_refused() {
             format!("200 OK\r\n{position}content-encoding: br\r\ncontent-length: 2\r\n\r\nab"),
             "the reply is in br",
         ),
+        (
+            "200 OK\r\ncontent-type: application/x-ndjson\r\nflows-position: ../../x\r\n\
+             content-length: 2\r\n\r\n{}"
+                .to_owned(),
+            "Flows-Position is \"../../x\", which is not a position in the order of time",
+        ),
     ] {
         let folder = folder();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/api/v1/stream/t", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            let (mut client, _) = listener.accept().unwrap();
-            let mut head = [0; 4096];
-            let _ = client.read(&mut head);
-            client
-                .write_all(format!("HTTP/1.1 {reply}").as_bytes())
-                .unwrap();
-        });
+        let url = answering(move |_| format!("HTTP/1.1 {reply}").into_bytes());
         pull(folder.path(), &url, &[]).failed(1, &[part]);
         assert_eq!(files(folder.path()), [], "{part}");
     }
 }
 
 #[test]
-fn a_whole_file_gets_its_name_and_others_are_let_alone() {
+fn only_a_position_becomes_part_of_a_name() {
+    for (order, texts) in [
+        (
+            "time",
+            &[
+                "5",
+                "5:5:5",
+                "+5:5",
+                "1e3:5",
+                "5:5/../../x",
+                ":",
+                "5: 5",
+                "",
+            ][..],
+        ),
+        ("id", &["5:5", "5/5", "x", "99999999999999999999"]),
+    ] {
+        for text in texts {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nflows-position: {text}\r\n"
+            );
+            let url =
+                answering(move |_| format!("{head}content-length: 3\r\n\r\n{{}}\n").into_bytes());
+            let folder = folder();
+            let ran = pull(folder.path(), &url, &["--order", order]);
+            ran.failed(1, &["Flows-Position is", order]);
+            assert_eq!(files(folder.path()), [], "{text}");
+        }
+    }
+    // What is kept is looked at, too.
+    for state in [
+        r#""position":"../x","complete":null"#,
+        r#""position":"5:5","complete":"../x""#,
+    ] {
+        let folder = folder();
+        let url = "http://127.0.0.1:9/api/v1/stream/t";
+        fs::create_dir(folder.path().join("pulled")).unwrap();
+        let state = format!(r#"{{"source":"{url} with --format ndjson --order time",{state}}}"#);
+        fs::write(folder.path().join("pulled/.flows-pull.json"), state).unwrap();
+        pull(folder.path(), url, &[]).failed(1, &["is not a state of `flows pull`", "../x"]);
+    }
+}
+
+/// A proxy that removes headers that it does not know.
+#[test]
+fn records_without_a_position_are_not_an_empty_stream() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let server = Server::with(folder.path(), &path, T);
+    let proxy = |name: &'static str| Proxy::new(server.address, move |passing| passing.strip(name));
+    let (position, count) = (proxy("flows-position"), proxy("flows-count"));
+    let url = |proxy: &Proxy| format!("http://{}/api/v1/stream/t", proxy.address);
+    // Of an empty stream there is nothing to say.
+    let empty = pull(folder.path(), &url(&position), &[]).fine();
+    assert_has(&empty, &["nothing new", "the stream is empty"]);
+    let connection = Connection::open(&path).unwrap();
+    for rows in [1, 50_000] {
+        let insert = format!(
+            "INSERT OR IGNORE INTO t WITH RECURSIVE n (n) AS
+             (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT {rows}) SELECT n, n, 'a' FROM n"
+        );
+        connection.execute(&insert, []).unwrap();
+        for arguments in [
+            &[][..],
+            &["--filter", "v=a"],
+            &["--order", "id", "--format", "parquet"],
+        ] {
+            let to = folder.path().join(format!("{rows}-{}", arguments.len()));
+            let to = ["--to", to.to_str().unwrap()];
+            let url = url(&position);
+            let arguments = [&["pull", &url], &to[..], arguments].concat();
+            run(folder.path(), &arguments)
+                .failed(1, &["a proxy in between has removed Flows-Position"]);
+        }
+    }
+    let url = url(&count);
+    let arguments = ["pull", &url, "--to", "filtered", "--filter", "v=a"];
+    run(folder.path(), &arguments).failed(1, &["a proxy in between has removed Flows-Count"]);
+}
+
+#[test]
+fn records_that_come_while_a_stream_is_found_empty_are_pulled() {
+    let folder = folder();
+    let asked = AtomicUsize::new(0);
+    let url = answering(move |_| {
+        let records = match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => "content-length: 0\r\n\r\n",
+            _ => "flows-position: 1:1\r\ncontent-length: 3\r\n\r\n{}\n",
+        };
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n";
+        format!("{head}{records}").into_bytes()
+    });
+    assert_has(&pull(folder.path(), &url, &[]).fine(), &["pulled 1 file"]);
+}
+
+#[test]
+fn a_reply_that_is_cut_off_before_its_first_byte_is_not_an_empty_file() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 1000));
+    let mut requests = 0;
+    let proxy = Proxy::new(server.address, move |passing| {
+        requests += 1;
+        if requests == 1 {
+            passing.unframe();
+            passing.cut(0);
+            passing.reframe();
+        }
+    });
+    pull(
+        folder.path(),
+        &format!("http://{}{FLOWS}", proxy.address),
+        &[],
+    )
+    .fine();
+    assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
+}
+
+#[test]
+fn what_zstd_comes_to_is_bounded() {
+    // Some kilobytes that come to a gigabyte.
+    let zeros = std::io::repeat(0).take(1 << 30);
+    let bomb = zstd::encode_all(zeros, 1).unwrap();
+    assert!(bomb.len() < 200_000, "{}", bomb.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nflows-position: 5:5\r\n\
+         content-encoding: zstd\r\ncontent-length: {}\r\n\r\n",
+        bomb.len()
+    );
+    let url = answering(move |_| [head.as_bytes(), &bomb].concat());
+    let folder = folder();
+    // Not 128 MiB of it may be written.
+    let line = format!(
+        "trap '' XFSZ; ulimit -f 131072; exec {} pull {url} --to bombed",
+        env!("CARGO_BIN_EXE_flows")
+    );
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &line]).current_dir(folder.path());
+    let ran = Ran::from(shell.output().unwrap());
+    ran.failed(1, &["the reply is in zstd, where identity was asked for"]);
+    // Records that are as compressible, but real, come uncompressed.
+    let path = database(folder.path(), TABLE);
+    let insert = "INSERT INTO t WITH RECURSIVE n (n) AS
+        (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 12)
+        SELECT n, n, replace(hex(zeroblob(4000000)), '0', 'x') FROM n";
+    Connection::open(&path)
+        .unwrap()
+        .execute(insert, [])
+        .unwrap();
+    let server = Server::with(folder.path(), &path, T);
+    pull(folder.path(), &url_of(&server), &[]).fine();
+    assert!(all(folder.path()) == server.document("/api/v1/stream/t.ndjson"));
+    // A window that would take memory, of a frame that says so in its first bytes.
+    let url = answering(|_| {
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nflows-position: 5:5\r\n";
+        let frame = [0x28, 0xb5, 0x2f, 0xfd, 0, 14 << 3, 1, 0, 0];
+        let head = format!(
+            "{head}content-encoding: zstd\r\ncontent-length: {}\r\n\r\n",
+            frame.len()
+        );
+        [head.as_bytes(), &frame].concat()
+    });
+    let arguments = ["pull", &url, "--to", "window"];
+    run(folder.path(), &arguments).failed(75, &["too much memory"]);
+}
+
+#[test]
+fn no_file_is_reached_through_a_symbolic_link() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let insert = "INSERT INTO t VALUES (1, 1, 'a')";
+    Connection::open(&path)
+        .unwrap()
+        .execute(insert, [])
+        .unwrap();
+    let server = Server::with(folder.path(), &path, T);
+    let precious = folder.path().join("precious");
+    for (name, is_refused) in [
+        (".flows-pull.lock", true),
+        (".flows-pull.json", true),
+        (".flows-pull.json.part", false),
+        ("t-start-1_1.ndjson.part", false),
+    ] {
+        fs::write(&precious, "{}").unwrap();
+        let _ = fs::remove_dir_all(folder.path().join("pulled"));
+        fs::create_dir(folder.path().join("pulled")).unwrap();
+        symlink(&precious, folder.path().join("pulled").join(name)).unwrap();
+        let ran = pull(folder.path(), &url_of(&server), &[]);
+        if is_refused {
+            ran.failed(1, &[name, "it is a symbolic link"]);
+        } else {
+            ran.fine();
+            assert_eq!(all(folder.path()).lines().count(), 1);
+        }
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "{}", "{name}");
+    }
+}
+
+#[test]
+fn a_permission_does_not_come_by_itself() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    let insert = "INSERT INTO t VALUES (1, 1, 'a')";
+    Connection::open(&path)
+        .unwrap()
+        .execute(insert, [])
+        .unwrap();
+    let server = Server::with(folder.path(), &path, T);
+    pull(folder.path(), &url_of(&server), &[]).fine();
+    let pulled = folder.path().join("pulled");
+    let insert = "INSERT INTO t VALUES (2, 2, 'b')";
+    Connection::open(&path)
+        .unwrap()
+        .execute(insert, [])
+        .unwrap();
+    fs::set_permissions(&pulled, fs::Permissions::from_mode(0o555)).unwrap();
+    // Root may write anywhere, but for this.
+    let is_root = fs::metadata(&path).unwrap().uid() == 0;
+    let mut command = Command::new(if is_root { "setpriv" } else { "env" });
+    if is_root {
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_flows"));
+    command.args(["pull", &url_of(&server), "--to", "pulled"]);
+    let ran = Ran::from(command.current_dir(folder.path()).output().unwrap());
+    fs::set_permissions(&pulled, fs::Permissions::from_mode(0o755)).unwrap();
+    ran.failed(
+        1,
+        &[
+            "cannot write pulled/t-1_1-2_2.ndjson.part",
+            "Permission denied",
+        ],
+    );
+}
+
+#[test]
+fn a_complete_file_gets_its_name_and_others_are_left_alone() {
     let folder = folder();
     let path = database(folder.path(), TABLE);
     let connection = Connection::open(&path).unwrap();
