@@ -253,7 +253,7 @@ fn pull_sh_loses_nothing_behind_a_proxy_that_breaks_replies() {
         }
         // Every other page is let through.
         let page = seen.fetch_add(1, Ordering::Relaxed);
-        let (number, is_broken) = (page / 2, page % 2 == 0);
+        let (number, is_broken) = (page / 2, page.is_multiple_of(2));
         let cut = cuts[number / kinds % cuts.len()];
         match number % kinds {
             _ if !is_broken || number >= kinds * cuts.len() => {}
@@ -365,8 +365,7 @@ fn cron(home: &Path, address: &str) -> Ran {
         let text = text.replace("/data", &data).replace("/usr/local/bin", &bin);
         text.replace("HOST:5000", address)
     };
-    let script = printed("```text\n#!/bin/sh\n# load-flows", "```");
-    let script = at(&format!("#!/bin/sh\n# load-flows{script}"));
+    let script = at(printed("```text\n", "```"));
     executable(&home.join("bin/load-flows"), &script);
     let mut command = Command::new("/bin/sh");
     command
