@@ -38,7 +38,7 @@ use connections::Lease;
 use document::{Document, FindHelpers};
 pub use reply_end::ReplyEnd;
 use slices::{FILTERED_RECORDS, Slices, queue};
-pub use small::at_once;
+pub use small::{at_once, shortly};
 
 /// A chunk leaves when it holds so many bytes. Larger costs memory per stream, smaller costs speed.
 pub const CHUNK_BYTES: usize = 512 * 1024;

@@ -79,6 +79,8 @@ pub(super) struct Log {
     records: u64,
     replaced: u64,
     bytes: u64,
+    /// How many slices, written at once, the document has so far.
+    slices: u64,
     complete: bool,
     ended: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Log {
             records: 0,
             replaced: 0,
             bytes: 0,
+            slices: 0,
             complete: false,
             ended: None,
         }
@@ -104,6 +107,7 @@ impl Log {
         self.records += chunk.records;
         self.replaced += chunk.replaced;
         self.bytes += chunk.bytes.len() as u64;
+        self.slices += u64::from(chunk.boundary == Boundary::Slice);
         self.complete = chunk.boundary == Boundary::Document;
     }
 
@@ -154,6 +158,7 @@ impl Drop for Log {
             window = self.window,
             records = self.records,
             bytes = self.bytes,
+            slices = self.slices.max(1),
             replaced_texts = self.replaced,
             ms = self.request.started.elapsed().as_millis() as u64,
             ended,

@@ -1,5 +1,7 @@
 //! Head and body of a stream. The head waits for the first chunk: what fails before has a status.
 
+use std::sync::Arc;
+
 use warp::Reply;
 use warp::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, LINK, VARY};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -61,19 +63,27 @@ enum Begun {
 }
 
 async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result<Begun, Problem> {
-    let encoder = (asked.format.encoder)(&asked.view.schema, &asked.options)
+    let mut encoder = (asked.format.encoder)(&asked.view.schema, &asked.options)
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let (range, coding) = (asked.range, asked.coding);
-    if !asked.count
-        && let Some(complete) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding)
-    {
+    if let Some(complete) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding) {
         log.sent(&complete);
         return Ok(Begun::Complete(complete));
     }
-    let lease = lease
-        .for_long()
-        .await
-        .map_err(|error| Problem::unavailable(error.to_string()))?;
+    let unavailable = |error: StoreError| Problem::unavailable(error.to_string());
+    if !lease.may_be_kept() {
+        // Large streams have all the connections that they may have: a small request needs none of those.
+        let view = Arc::clone(&asked.view);
+        let shortly = stream::shortly(lease, view, encoder, range, coding).await;
+        let Some((returned, kept, chunk)) = shortly else {
+            return Err(problem(&StreamError::Defect));
+        };
+        if let Some(complete) = chunk {
+            log.sent(&complete);
+            return Ok(Begun::Complete(complete));
+        }
+        (encoder, lease) = (kept, returned.for_long().await.map_err(unavailable)?);
+    }
     let mut chunks = stream::start(
         lease,
         asked.view.clone(),
@@ -132,7 +142,9 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
             &position,
         );
     }
-    if let Some(count) = end.count {
+    if asked.count
+        && let Some(count) = end.count
+    {
         headers.insert("flows-count", count.into());
     }
 }

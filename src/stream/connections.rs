@@ -31,7 +31,7 @@ pub struct Lease {
     connection: Box<dyn Connection>,
     _turn: OwnedSemaphorePermit,
     /// Whether it may be kept for long.
-    _large: Option<OwnedSemaphorePermit>,
+    large: Option<OwnedSemaphorePermit>,
     connections: Connections,
 }
 
@@ -78,7 +78,7 @@ impl Connections {
         Lease {
             connection,
             _turn: turn,
-            _large: large,
+            large,
             connections: self.clone(),
         }
     }
@@ -106,22 +106,26 @@ impl Connections {
 }
 
 impl Lease {
-    /// The connection, or another one, for as long as a large stream takes. Needs a tokio runtime.
+    /// Whether it may be kept for as long as a large stream takes. Never waits.
+    pub fn may_be_kept(&mut self) -> bool {
+        if self.large.is_none() {
+            self.large = Arc::clone(&self.connections.large).try_acquire_owned().ok();
+        }
+        self.large.is_some()
+    }
+
+    /// Another connection, for as long as a large stream takes. Needs a tokio runtime.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when large streams have all that they may have, and none of them
     /// ends within the wait.
-    pub async fn for_long(mut self) -> Result<Lease, StoreError> {
+    pub async fn for_long(self) -> Result<Lease, StoreError> {
         let connections = self.connections.clone();
-        if let Ok(large) = Arc::clone(&connections.large).try_acquire_owned() {
-            self._large = Some(large);
-            return Ok(self);
-        }
         // Who waits holds nothing that a small request could use.
         drop(self);
         let large = connections.turn(&connections.large).await?;
         let mut lease = connections.borrow().await?;
-        lease._large = Some(large);
+        lease.large = Some(large);
         Ok(lease)
     }
 

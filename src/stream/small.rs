@@ -11,18 +11,21 @@ use flows_formats::{Record, RecordEncoder};
 
 use super::coding::{Compressor, ContentCoding, Trailer};
 use super::connections::Lease;
-use super::{Boundary, Chunk, reply_end};
+use super::{Boundary, Chunk, ReplyEnd, reply_end};
 use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Sink, Stop};
 
 /// The most bytes of a small document. What is written of a larger one is thrown away.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// How long a small document may take: the thread that writes it has other connections to serve.
-const MOST_TIME: Duration = Duration::from_millis(1);
+/// How long a small document may take on a thread that has other connections to serve.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
-/// Writes the complete document on this thread, if it is small and the store is instant; `None` if it is
-/// not, or if anything is wrong with it, which [`super::start`] will tell.
+/// How long it may take on a thread that may block.
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Writes the complete document on this thread, if it is small and the store is instant; `None` if it
+/// is not, or if anything is wrong with it, which [`super::start`] will tell.
 pub fn at_once(
     lease: &mut Lease,
     view: &Arc<View>,
@@ -33,10 +36,37 @@ pub fn at_once(
     if !lease.is_instant(view) {
         return None;
     }
+    in_time(lease, view, encoder, range, coding, AT_ONCE)
+}
+
+/// [`at_once`] on a thread that may block, whatever the store: for whoever may not keep the connection
+/// for long. Needs a tokio runtime.
+pub async fn shortly(
+    mut lease: Lease,
+    view: Arc<View>,
+    encoder: Box<dyn RecordEncoder>,
+    range: Range,
+    coding: ContentCoding,
+) -> Option<(Lease, Box<dyn RecordEncoder>, Option<Chunk>)> {
+    let written = tokio::task::spawn_blocking(move || {
+        let chunk = in_time(&mut lease, &view, &*encoder, &range, coding, SHORT);
+        (lease, encoder, chunk)
+    });
+    written.await.ok()
+}
+
+fn in_time(
+    lease: &mut Lease,
+    view: &Arc<View>,
+    encoder: &dyn RecordEncoder,
+    range: &Range,
+    coding: ContentCoding,
+    time: Duration,
+) -> Option<Chunk> {
     let encoder = encoder.fork()?;
     // A format that panics must not take the connection with it.
     catch_unwind(AssertUnwindSafe(|| {
-        write(lease, view, encoder, range, coding)
+        write(lease, view, encoder, range, coding, time)
     }))
     .ok()?
 }
@@ -47,6 +77,7 @@ fn write(
     encoder: Box<dyn RecordEncoder>,
     range: &Range,
     coding: ContentCoding,
+    time: Duration,
 ) -> Option<Chunk> {
     let mut small = Small {
         separator: encoder.separator(),
@@ -55,7 +86,7 @@ fn write(
         records: 0,
         last: None,
         replaced: 0,
-        began: Instant::now(),
+        deadline: Instant::now() + time,
     };
     lease.snapshot(view, &Cancel::default()).ok()?;
     small.encoder.begin(&mut small.buffer).ok()?;
@@ -88,7 +119,10 @@ fn write(
         replaced: small.replaced,
         boundary: Boundary::Document,
         held: 0,
-        end: Some(end),
+        end: Some(ReplyEnd {
+            count: Some(small.records),
+            ..end
+        }),
     };
     Trailer::new(coding).follow(&mut chunk);
     Some(chunk)
@@ -103,7 +137,7 @@ struct Small {
     /// Where the last record stands.
     last: Option<Position>,
     replaced: u64,
-    began: Instant,
+    deadline: Instant,
 }
 
 impl Sink for Small {
@@ -123,7 +157,7 @@ impl Sink for Small {
     }
 
     fn tick(&mut self) -> Result<(), Stop> {
-        if self.began.elapsed() > MOST_TIME {
+        if Instant::now() > self.deadline {
             return Err(Stop);
         }
         Ok(())

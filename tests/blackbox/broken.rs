@@ -104,6 +104,34 @@ fn a_corrupt_page_breaks_the_body() {
 }
 
 #[test]
+fn a_break_is_visible_in_the_bytes_also_where_it_falls_between_records() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 60_000));
+    let complete = server.document(&format!("{FLOWS}.ndjson"));
+    for format in ["ndjson", "csv", "tsv", "json", "xml"] {
+        let mut reader = BufReader::new(server.ask(&format!("{FLOWS}?format={format}")));
+        assert_eq!(Reply::head(&mut reader).status, 200);
+        let mut body = Vec::new();
+        loop {
+            let chunk = crate::harness::chunk(&mut reader).expect("a complete stream");
+            if chunk.is_empty() {
+                break;
+            }
+            // What was held back comes as a chunk of its own.
+            if chunk.len() > 4096 && !body.is_empty() {
+                let sent = [&body[..], &chunk].concat();
+                let last = sent.split(|byte| *byte == b'\n').next_back().unwrap();
+                assert!(!last.is_empty() || body.is_empty(), "{format}");
+            }
+            body.extend(chunk);
+        }
+        if format == "ndjson" {
+            assert!(body == complete.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn a_table_that_is_dropped_while_serving_is_a_500_and_one_that_returns_is_served() {
     let folder = folder();
     let path = ten_records(folder.path());

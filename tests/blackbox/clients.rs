@@ -147,6 +147,84 @@ fn slow_clients_hold_the_scan_and_no_memory() {
 }
 
 #[test]
+fn clients_that_stop_reading_take_no_connection_from_small_requests() {
+    let folder = folder();
+    let path = generated(folder.path(), 300_000);
+    let configuration = "[database]\npool_size = 8\nwait_ms = 300\n";
+    let server = Server::with(folder.path(), &path, configuration);
+    // More than there are connections: six get one, and the others a 503.
+    let mut stalled: Vec<_> = (0..16).map(|_| BufReader::new(server.ask(FLOWS))).collect();
+    let heads = stalled.iter_mut().map(|reader| Reply::head(reader).status);
+    let served = heads.filter(|status| *status == 200).count();
+    assert_eq!(served, 6);
+    for _ in 0..20 {
+        let start = Instant::now();
+        server.document(&format!("{FLOWS}?limit=3"));
+        assert!(
+            start.elapsed() < Duration::from_millis(250),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+    server
+        .get(FLOWS)
+        .problem(503, &["no database connection became free"]);
+}
+
+#[test]
+fn helpers_leave_a_client_that_stops_reading() {
+    let folder = folder();
+    // Records so large that a slice does not fit into its channel.
+    let path = folder.path().join("large.db");
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT);
+             CREATE INDEX i ON t (time, id);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+             INSERT INTO t SELECT i, i, hex(randomblob(10000 + 300000 * (i % 500 = 0))) FROM n;",
+        )
+        .unwrap();
+    let (time, v) = (
+        r#"{ name = "time", type = "integer" }"#,
+        r#"{ name = "v", type = "text" }"#,
+    );
+    let configuration = T.replace(time, &format!("{time}, {v}"));
+    assert_ne!(configuration, T);
+    let server = Server::with(
+        folder.path(),
+        &path,
+        &format!("[database]\npool_size = 4\n{configuration}"),
+    );
+    let expected = server.document("/api/v1/stream/t.csv");
+    for pause in [400, 700, 50] {
+        let mut reader = BufReader::new(server.ask("/api/v1/stream/t.csv"));
+        assert_eq!(Reply::head(&mut reader).status, 200);
+        std::thread::sleep(Duration::from_millis(pause));
+        if pause > 300 {
+            // The stalled stream holds one of three connections for large streams: two more find
+            // theirs at once.
+            std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| assert!(server.document("/api/v1/stream/t.csv") == expected));
+                }
+            });
+        }
+        // Whoever reads on gets every record, in order, whatever was set aside.
+        let mut body = Vec::new();
+        loop {
+            let chunk = chunk(&mut reader).expect("a complete stream");
+            if chunk.is_empty() {
+                break;
+            }
+            body.extend(chunk);
+        }
+        assert!(body == expected.as_bytes(), "after {pause} ms");
+    }
+}
+
+#[test]
 fn without_a_free_connection_there_is_a_503_with_retry_after() {
     let folder = folder();
     let database = generated(folder.path(), 300_000);

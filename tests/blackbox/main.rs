@@ -5,6 +5,7 @@
 //! | `harness` | starts the command, speaks HTTP, makes databases |
 //! | `endpoint` | what a request may say, and what comes back |
 //! | `broken` | failures before and after the head |
+//! | `files` | the file under a running server: replaced, gone, back |
 //! | `clients` | clients that leave, are slow, are many; stopping |
 //! | `reader` | starts readers and clients that are not ours |
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
@@ -30,6 +31,7 @@ mod commands;
 mod configuration;
 mod differential;
 mod endpoint;
+mod files;
 mod foreign;
 mod harness;
 mod import;

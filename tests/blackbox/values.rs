@@ -203,3 +203,47 @@ fn a_large_text_is_one_record_like_any_other() {
     assert_eq!(records[1]["v"].as_str().unwrap(), "\"".repeat(8_000_000));
     assert_eq!(records[2]["v"], "z");
 }
+
+#[test]
+fn a_view_whose_parts_are_each_ordered_comes_in_order() {
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        "PRAGMA journal_mode = WAL;
+         CREATE TABLE a (id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX ai ON a (time, id);
+         CREATE TABLE b (id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX bi ON b (time, id);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         INSERT INTO a SELECT 2 * i, i FROM n;
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+         INSERT INTO b SELECT 2 * i + 1, i FROM n;
+         CREATE VIEW t AS SELECT id, time FROM a UNION ALL SELECT id, time FROM b;",
+    );
+    let configuration = r#"
+        [[streams]]
+        name = "t"
+        table = "t"
+        time = "time"
+        id = "id"
+        columns = [{ name = "time", type = "integer" }, { name = "id", type = "integer" }]
+    "#;
+    let server = Server::with(folder.path(), &path, configuration);
+    let all: String = (1..=5000)
+        .map(|i| format!("{i},{}\n{i},{}\n", 2 * i, 2 * i + 1))
+        .collect();
+    let ask =
+        |query: &str| server.document(&format!("/api/v1/stream/t.csv?csv.header=false&{query}"));
+    assert_eq!(ask(""), all);
+    assert_eq!(
+        ask("limit=7"),
+        all.lines()
+            .take(7)
+            .map(|l| format!("{l}\n"))
+            .collect::<String>()
+    );
+    assert_eq!(
+        ask("scanned_after=4998"),
+        "4999,9998\n4999,9999\n5000,10000\n5000,10001\n"
+    );
+    assert_eq!(ask("id=in.(7,8,9)&order=id"), "3,7\n4,8\n4,9\n");
+    assert_eq!(ask("order=id&limit=2&after=100"), "50,101\n51,102\n");
+}

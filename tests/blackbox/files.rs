@@ -1,0 +1,107 @@
+//! The file under a running server: replaced, gone, back.
+
+use std::fs;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::harness::{FLOWS, Reply, Server, chunk, folder, generated};
+
+/// A copy of a database in which every record has this number of bytes.
+fn copy(database: &Path, name: &str, byte_count: u32) -> PathBuf {
+    let path = database.with_file_name(name);
+    fs::copy(database, &path).unwrap();
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute("UPDATE flows SET byte_count = ?1", [byte_count])
+        .unwrap();
+    let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+    connection.query_row(checkpoint, [], |_| Ok(())).unwrap();
+    path
+}
+
+/// How many records of a document have each of these last fields.
+fn counts(csv: &str) -> (usize, usize) {
+    let of = |end: &str| csv.lines().filter(|line| line.ends_with(end)).count();
+    (of(",111"), of(",222"))
+}
+
+#[test]
+fn a_file_that_is_replaced_by_rename_is_never_mixed_with_the_old_one() {
+    let folder = folder();
+    let source = generated(folder.path(), 100_000);
+    let served = copy(&source, "served.db", 111);
+    let server = Server::of(folder.path(), &served);
+    // All connections of the pool are to the first file.
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                assert_eq!(
+                    counts(&server.document(&format!("{FLOWS}.csv"))),
+                    (100_000, 0)
+                )
+            });
+        }
+    });
+    for turn in 0..6 {
+        let (value, expected) = [(222, (0, 100_000)), (111, (100_000, 0))][turn % 2];
+        // One that runs meanwhile ends from the file that it began with.
+        let mut running = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
+        assert_eq!(Reply::head(&mut running).status, 200);
+        fs::rename(copy(&source, "next.db", value), &served).unwrap();
+        let reply = server.document(&format!("{FLOWS}.csv"));
+        assert_eq!(counts(&reply), expected, "turn {turn}");
+        let mut body = Vec::new();
+        loop {
+            let chunk = chunk(&mut running).expect("the old file is there for who reads it");
+            if chunk.is_empty() {
+                break;
+            }
+            body.extend(chunk);
+        }
+        let before = (expected.1, expected.0);
+        assert_eq!(
+            counts(&String::from_utf8(body).unwrap()),
+            before,
+            "turn {turn}"
+        );
+    }
+    let log = server.log();
+    let replaced = log.lines().filter(|line| line.contains("was replaced"));
+    assert_eq!(replaced.count(), 6, "one line says it: {log}");
+}
+
+#[test]
+fn a_file_that_is_gone_is_a_503_until_it_is_back() {
+    let folder = folder();
+    let source = generated(folder.path(), 1_000);
+    let served = copy(&source, "served.db", 111);
+    let server = Server::of(folder.path(), &served);
+    assert!(server.document(FLOWS).contains("\"byte_count\":111}"));
+    for path in [
+        copy(&source, "other.db", 222),
+        served.with_file_name("away.db"),
+    ] {
+        fs::rename(&served, served.with_file_name("away.db")).unwrap();
+        for _ in 0..3 {
+            let reply = server.get(FLOWS);
+            reply.problem(
+                503,
+                &[
+                    "served.db",
+                    "cannot be found",
+                    "served again when it is back",
+                ],
+            );
+            assert_eq!(reply.header("retry-after"), "1");
+        }
+        fs::rename(path, &served).unwrap();
+        let after = server.document(FLOWS);
+        assert!(after.contains("\"byte_count\":222}") && !after.contains(":111}"));
+    }
+    let log = server.log();
+    for line in ["the database is gone", "the database is back"] {
+        assert_eq!(log.matches(line).count(), 2, "{log}");
+    }
+}
