@@ -3,6 +3,8 @@
 //! | file | what it does |
 //! |---|---|
 //! | `http/server.rs` | accepts connections, stops gracefully |
+//! | `http/wire.rs` | a connection's socket: clients that stall or have left, breaks that show |
+//! | `http/refused.rs` | answers what hyper does not take for a request |
 //! | `http/request.rs` | who asks: request id, HTTP version; refuses methods and bodies |
 //! | `http/target.rs` | path → stream and extension |
 //! | `http/parameters.rs` | query string → what to read, format and its options |
@@ -23,10 +25,12 @@ mod negotiation;
 mod operators;
 mod parameters;
 mod problem;
+mod refused;
 mod reply;
 mod request;
 pub mod server;
 mod target;
+mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! The body of a stream's reply, and the log line when it ends, however it ends.
 
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -120,7 +119,7 @@ impl Log {
 /// What is read, in words: `(AFTER..UNTIL] limit N by id, 2 filters`.
 fn window(asked: &StreamRequest) -> String {
     let StreamRequest { view, range, .. } = asked;
-    // Behind all records of a second, the second says it.
+    // After all records of a second: the second says it.
     let bound = |bound: Option<Position>| match bound {
         None => String::new(),
         Some(Position { key, id: i64::MAX }) => key.to_string(),
@@ -143,13 +142,8 @@ fn window(asked: &StreamRequest) -> String {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        // Whoever drops a body half-way is hyper: because its client has gone, or is made to.
-        let dropped = if self.request.breaking.load(Ordering::Relaxed) {
-            "broken: the server stopped"
-        } else {
-            "client left"
-        };
-        let ended = self.ended.as_deref().unwrap_or(dropped);
+        let dropped = || self.request.fate.reason();
+        let ended = self.ended.clone().unwrap_or_else(dropped);
         tracing::info!(
             id = self.request.id,
             stream = self.stream,

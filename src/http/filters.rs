@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flows_formats::{Column, Type};
 
-use super::operators::{OPERATORS, lookalike};
+use super::operators::{self, OPERATORS, lookalike};
 use super::problem::{Problem, shortened};
 use crate::selection::{Filter, Operand, Operator};
 
@@ -87,9 +87,8 @@ fn no_operator(column: &str, text: &str, written: &str, suggestion: Option<Strin
     let detail = format!(
         "{column} is {very:?}, but there is no operator {written:?}; eq.{very} means that very value"
     );
-    let operators = OPERATORS.iter().map(|(prefix, _)| *prefix);
     let problem = Problem::bad_request(detail).about(column, Some(text));
-    problem.suggesting(suggestion, operators.chain(["is.null", "not.null"]))
+    problem.suggesting(suggestion, operators::listed())
 }
 
 /// What follows from a filter and may be found through an index, where the filter is not: a string

@@ -88,6 +88,12 @@ const SYMBOLS: [(&str, &str); 12] = [
     ("~", "like.{}"),
 ];
 
+/// What a filter's value may begin with, for those who got it wrong.
+pub(super) fn listed() -> impl Iterator<Item = &'static str> {
+    let prefixes = OPERATORS.iter().map(|(prefix, _)| *prefix);
+    prefixes.chain(["is.null", "not.null"])
+}
+
 /// What looks like an operator, but is not one of ours.
 #[derive(Debug, PartialEq)]
 pub(super) struct Lookalike {

@@ -11,7 +11,7 @@ use warp::http::StatusCode;
 
 use super::filters::{bounds, filter, list_of};
 use super::negotiation;
-use super::operators::lookalike;
+use super::operators::{self, lookalike};
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
@@ -338,7 +338,7 @@ fn unknown(target: &Target, name: &str, value: &str) -> Problem {
         if let Some(meant) = lookalike(column.kind, written).and_then(|found| found.suggestion) {
             let (given, meant) = (shortened(name), format!("{}={meant}", column.name));
             let detail = format!("there is no parameter {given:?}; comparisons are filters");
-            return problem(detail).suggesting(Some(meant), [] as [&str; 0]);
+            return problem(detail).suggesting(Some(meant), operators::listed());
         }
     }
     let options = target.app.formats.iter().flat_map(|format| {

@@ -141,13 +141,20 @@ impl Problem {
         warp::reject::custom(self)
     }
 
-    pub(super) fn response(&self) -> Response {
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(super) fn body(&self) -> String {
         // A struct of strings and numbers is always JSON.
-        let mut body = serde_json::to_vec_pretty(&self.0).unwrap_or_default();
-        body.push(b'\n');
-        let mut response = Response::new(body.into());
-        *response.status_mut() =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut body = serde_json::to_string_pretty(&self.0).unwrap_or_default();
+        body.push('\n');
+        body
+    }
+
+    pub(super) fn response(&self) -> Response {
+        let mut response = Response::new(self.body().into());
+        *response.status_mut() = self.status();
         let media_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(CONTENT_TYPE, media_type);
         if let Some((name, value)) = &self.0.header {

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use warp::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -10,6 +9,7 @@ use warp::http::{HeaderMap, HeaderName, Method, Version};
 use warp::{Filter, Rejection};
 
 use super::problem::Problem;
+use super::wire::Fate;
 
 /// What is known of a request before its first filter.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ pub(super) struct Request {
     pub(super) accept_encoding: Option<String>,
     /// When its head had been read.
     pub(super) started: Instant,
-    /// Whether the server breaks what is still running, for it stops.
-    pub(super) breaking: Arc<AtomicBool>,
+    /// Why its reply may end before its end.
+    pub(super) fate: Arc<Fate>,
 }
 
 impl Request {
     /// Notes what the head of a request says.
-    pub(super) fn new<B>(request: &warp::http::Request<B>, breaking: Arc<AtomicBool>) -> Request {
+    pub(super) fn new<B>(request: &warp::http::Request<B>, fate: Arc<Fate>) -> Request {
         Request {
             id: id(request.headers()),
             uri: request.uri().to_string(),
@@ -44,7 +44,7 @@ impl Request {
             accept_encoding: list(request.headers(), &ACCEPT_ENCODING),
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
-            breaking,
+            fate,
         }
     }
 }
@@ -63,7 +63,12 @@ fn id(headers: &HeaderMap) -> String {
         .get("x-request-id")
         .and_then(|value| value.to_str().ok())
         .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(sane))
-        .map_or_else(|| format!("{:016x}", fastrand::u64(..)), str::to_owned)
+        .map_or_else(random_id, str::to_owned)
+}
+
+/// The id of a request whose client gave it none.
+pub(super) fn random_id() -> String {
+    format!("{:016x}", fastrand::u64(..))
 }
 
 /// Refuses all methods but `GET` and `HEAD`: 405.

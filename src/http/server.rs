@@ -4,12 +4,15 @@
 //! stop, so that warp's filters run as a service in an accept loop of our own.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,15 +20,17 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
 use warp::Filter;
 use warp::http::HeaderValue;
 use warp::http::header::CACHE_CONTROL;
 use warp::reply::Response;
 
-use super::App;
 use super::problem::{Why, shortened};
 use super::reply::LogsItself;
 use super::request::Request;
+use super::wire::{Socket, Wire};
+use super::{App, refused};
 use crate::config::Server;
 
 /// Serves until `stop` is ready; then accepts no more, gives running streams the configured time to
@@ -47,7 +52,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => {
                     let stop = Stop { stopped: stopped.clone(), breaking: Arc::clone(&breaking) };
-                    connections.spawn(connection(tcp, routes.clone(), server.head, stop));
+                    connections.spawn(connection(tcp, routes.clone(), server.head, server.stall, stop));
                 }
                 Err(error) => {
                     // Out of file descriptors, mostly: connections that end will free some.
@@ -83,34 +88,52 @@ struct Stop {
     breaking: Arc<AtomicBool>,
 }
 
+/// How often a reply is looked after: whether its client has left, or stalls.
+const TICK: Duration = Duration::from_millis(250);
+
 /// One connection, up to its end or, once the server stops, to the end of its running request.
-async fn connection<F>(tcp: TcpStream, routes: F, head: Duration, mut stop: Stop)
+async fn connection<F>(tcp: TcpStream, routes: F, head: Duration, stall: Duration, mut stop: Stop)
 where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    // Without it the end of a small reply waits 40 ms for the client's acknowledgement.
-    if let Err(error) = tcp.set_nodelay(true) {
-        tracing::debug!(%error, "the client left before it was served");
+    let Ok(wire) = Wire::new(tcp, stop.breaking) else {
+        // The client left before it was served.
         return;
-    }
+    };
+    let wire = Arc::new(wire);
     let filters = TowerToHyperService::new(warp::service(routes));
-    let service = service_fn(|request| answer(&filters, request, Arc::clone(&stop.breaking)));
+    let service = service_fn(|request| {
+        wire.answering();
+        answer(&filters, request, &wire)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
-        .serve_connection(TokioIo::new(tcp), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = stop.stopped.changed() => {
+        .serve_connection(TokioIo::new(Socket(Arc::clone(&wire))), service);
+    let (mut connection, mut stopped) = (pin!(connection), pin!(stop.stopped.changed()));
+    let mut is_stopping = false;
+    let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ended = poll_fn(|context| {
+        if !is_stopping && stopped.as_mut().poll(context).is_ready() {
+            is_stopping = true;
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
-    if let Err(error) = ended {
-        // A client that left, half a request, a stream that we broke and logged.
-        tracing::debug!(%error, "connection ended");
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(ended);
+        }
+        while wire.is_answering() {
+            ready!(tick.poll_tick(context));
+            if wire.is_abandoned(stall, context) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    });
+    if let Err(error) = ended.await {
+        // A client that left, half a request, a stream that we broke and logged; or no request at all.
+        refused::answer(Arc::clone(&wire), &error).await;
     }
 }
 
@@ -118,12 +141,12 @@ where
 async fn answer<S>(
     filters: &S,
     mut request: hyper::Request<Incoming>,
-    breaking: Arc<AtomicBool>,
-) -> Result<Response, Infallible>
+    wire: &Arc<Wire>,
+) -> Result<hyper::Response<impl Body<Data = Bytes, Error = warp::Error> + use<S>>, Infallible>
 where
     S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let known = Arc::new(Request::new(&request, breaking));
+    let known = Arc::new(Request::new(&request, wire.fate()));
     let method = request.method().clone();
     request.extensions_mut().insert(Arc::clone(&known));
     let mut response = filters.call(request).await?;
@@ -143,5 +166,5 @@ where
             ended = why.unwrap_or("complete"),
         );
     }
-    Ok(response)
+    Ok(response.map(|body| wire.carry(body)))
 }

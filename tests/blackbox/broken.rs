@@ -1,7 +1,7 @@
 //! Failures: before the head they have a status, after it they break the body.
 
 use std::fs;
-use std::io::{BufReader, Seek, SeekFrom, Write};
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 
 use rusqlite::Connection;
 
@@ -85,6 +85,18 @@ fn a_wrong_value_after_the_head_breaks_the_body_every_time() {
     };
     assert!((1..15_000).contains(&number("records=")), "{line}");
     assert!(number("bytes=") > 100_000, "{line}");
+}
+
+#[test]
+fn a_break_resets_the_connection() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &wrong_at(folder.path(), 15_000));
+    for _ in 0..10 {
+        let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
+        assert_eq!(Reply::head(&mut reader).status, 200);
+        let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 #[test]

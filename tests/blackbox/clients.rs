@@ -1,6 +1,7 @@
 //! Clients that leave, are slow, are many; and how the server stops.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -19,6 +20,24 @@ const T: &str = r#"
     id = "id"
     columns = [{ name = "id", type = "integer" }, { name = "time", type = "integer" }]
 "#;
+
+/// A database whose view `t` takes seconds to find nothing.
+fn finds_nothing(folder: &Path) -> PathBuf {
+    let slow = folder.join("slow.db");
+    let connection = Connection::open(&slow).unwrap();
+    // Each of 1,000 rows costs a look at 20,000 others: some seconds in all, and nothing found.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL;
+             CREATE TABLE raw (time INTEGER, id INTEGER, PRIMARY KEY (time, id)) WITHOUT ROWID;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+             INSERT INTO raw SELECT i, i FROM n;
+             CREATE VIEW t AS SELECT time, id FROM raw
+                 WHERE (SELECT count(*) FROM raw AS r WHERE (r.time + raw.time) % 2 = 3) > 0;",
+        )
+        .unwrap();
+    slow
+}
 
 /// After a client has left, the pool's one connection serves the next request within a second.
 #[track_caller]
@@ -46,24 +65,121 @@ fn a_client_that_leaves_in_mid_stream_gives_the_connection_back() {
 #[test]
 fn a_client_that_leaves_a_scan_that_finds_nothing_gives_the_connection_back() {
     let folder = folder();
-    let slow = folder.path().join("slow.db");
-    let connection = Connection::open(&slow).unwrap();
-    // Each of 1,000 rows costs a look at 20,000 others: some seconds in all, and nothing found.
-    connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL;
-             CREATE TABLE raw (time INTEGER, id INTEGER, PRIMARY KEY (time, id)) WITHOUT ROWID;
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
-             INSERT INTO raw SELECT i, i FROM n;
-             CREATE VIEW t AS SELECT time, id FROM raw
-                 WHERE (SELECT count(*) FROM raw AS r WHERE (r.time + raw.time) % 2 = 3) > 0;",
-        )
-        .unwrap();
-    let server = Server::with(folder.path(), &slow, &format!("{ONE}{T}"));
+    let server = Server::with(
+        folder.path(),
+        &finds_nothing(folder.path()),
+        &format!("{ONE}{T}"),
+    );
     let tcp = server.ask("/api/v1/stream/t");
     std::thread::sleep(Duration::from_millis(300));
     drop(tcp);
     home_within_a_second(&server, "/api/v1/stream/t?limit=0");
+}
+
+#[test]
+fn a_client_that_sent_more_than_a_request_and_left_gives_the_connection_back() {
+    let folder = folder();
+    let server = Server::with(
+        folder.path(),
+        &finds_nothing(folder.path()),
+        &format!("{ONE}{T}"),
+    );
+    let get = "GET /api/v1/stream/t HTTP/1.1\r\nHost: t\r\n\r\n";
+    for more in ["x", get] {
+        let tcp = server.send(format!("{get}{more}").as_bytes());
+        std::thread::sleep(Duration::from_millis(300));
+        drop(tcp);
+        home_within_a_second(&server, "/api/v1/stream/t?limit=0");
+    }
+}
+
+#[test]
+fn a_client_that_sent_more_than_a_request_and_leaves_in_mid_stream_is_noticed() {
+    let folder = folder();
+    let server = Server::with(folder.path(), &generated(folder.path(), 300_000), ONE);
+    let request = format!("GET {FLOWS} HTTP/1.1\r\nHost: t\r\n\r\nx");
+    let mut reader = BufReader::new(server.send(request.as_bytes()));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    drop(reader);
+    home_within_a_second(&server, &format!("{FLOWS}?limit=1"));
+    server.logged(&[r#"ended="client left""#]);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_off() {
+    let folder = folder();
+    let configuration = format!("[server]\nstall_seconds = 1\n{ONE}");
+    let server = Server::with(
+        folder.path(),
+        &generated(folder.path(), 300_000),
+        &configuration,
+    );
+    let mut stalled = BufReader::new(server.ask(FLOWS));
+    assert_eq!(Reply::head(&mut stalled).status, 200);
+    let start = Instant::now();
+    server.document(&format!("{FLOWS}?limit=1"));
+    let waited = start.elapsed();
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
+    server.logged(&[
+        "records=",
+        r#"ended="stalled: the client took nothing of it for 1 s""#,
+    ]);
+    // What it finds when it reads on does not look complete.
+    let error = stalled.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_client_that_takes_little_at_a_time_is_not_cut_off() {
+    let folder = folder();
+    let configuration = "[server]\nstall_seconds = 2\n";
+    let server = Server::with(
+        folder.path(),
+        &generated(folder.path(), 300_000),
+        configuration,
+    );
+    let mut slow = BufReader::new(server.ask(FLOWS));
+    assert_eq!(Reply::head(&mut slow).status, 200);
+    let start = Instant::now();
+    let mut part = [0; 64 << 10];
+    while start.elapsed() < Duration::from_secs(8) {
+        slow.read_exact(&mut part).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(b"]\n\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn a_server_that_is_killed_resets_its_streams() {
+    let folder = folder();
+    let mut server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let mut reader = BufReader::new(server.ask(FLOWS));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    server.signal("KILL");
+    server.ended();
+    let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn a_complete_stream_arrives_even_if_it_is_read_after_the_server_has_gone() {
+    let folder = folder();
+    let mut server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    // More than one chunk, and less than a socket holds.
+    let reader = server.ask(&format!("{FLOWS}.csv"));
+    server.logged(&[r#"ended="complete""#]);
+    wait_until("the server has hung up", || {
+        let mut byte = [0];
+        reader.peek(&mut byte).unwrap() > 0
+    });
+    server.signal("TERM");
+    server.ended();
+    let reply = Reply::read(reader);
+    assert_eq!(reply.header("transfer-encoding"), "chunked");
+    assert!(reply.complete);
+    assert_eq!(reply.body.lines().count(), 20_001);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What a request may say, and what comes back.
 
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 use std::net::Shutdown;
+use std::time::Instant;
 
-use crate::harness::{FLOWS, Reply, Server, assert_has, database, folder, generated, ten_records};
+use crate::harness::{
+    FLOWS, PATIENCE, Reply, Server, assert_has, database, folder, generated, ten_records,
+};
 
 /// `time` and `id` of every record in a JSON document.
 fn positions(document: &str) -> Vec<(i64, i64)> {
@@ -338,7 +341,7 @@ fn many_unknown_parameters_are_refused_at_the_first() {
     let names: Vec<_> = (0..16_000).map(|i| format!("{:03x}", 4096 + i)).collect();
     let path = format!("{FLOWS}?{}", names.join("&").replace("1", "g"));
     let answered = || {
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let reply = server.get(&path[..path.len().min(65_000)]);
         reply.problem(400, &["no parameter \"g000\""]);
         start.elapsed()
@@ -400,10 +403,10 @@ fn head_is_the_head_of_get() {
         format!("{FLOWS}?limit=x"),
     ] {
         let request = format!("HEAD {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
-        let mut reader = std::io::BufReader::new(server.send(request.as_bytes()));
+        let mut reader = BufReader::new(server.send(request.as_bytes()));
         let mut head = Reply::head(&mut reader);
         let mut rest = String::new();
-        std::io::Read::read_to_string(&mut reader, &mut rest).unwrap();
+        reader.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "", "a HEAD has no body");
         let mut get = server.get(&path);
         // RFC 9110 section 9.3.2: what follows from the content may be left out.
@@ -488,7 +491,7 @@ fn strange_requests_get_an_answer_and_hurt_nobody() {
         let _ = tcp.write_all(request.as_bytes());
         let _ = tcp.shutdown(Shutdown::Write);
         let mut answer = Vec::new();
-        let _ = std::io::Read::read_to_end(&mut tcp, &mut answer);
+        let _ = tcp.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer);
         let shown: String = request.chars().take(60).collect();
         assert!(!answer.contains(" 500 "), "{shown:?}: {answer}");
@@ -507,8 +510,95 @@ fn half_a_request_is_hung_up_on() {
     let folder = folder();
     let database = ten_records(folder.path());
     let server = Server::with(folder.path(), &database, "[server]\nhead_seconds = 1");
-    let mut tcp = server.send(b"GET /api/v1/str");
-    // Ends, with an answer or none, long before the harness loses its patience.
-    let _ = std::io::Read::read_to_end(&mut tcp, &mut Vec::new());
-    assert_eq!(server.document(&format!("{FLOWS}?limit=0")), "[]\n");
+    let start = Instant::now();
+    let reply = Reply::read(server.send(b"GET /api/v1/str"));
+    reply.problem(408, &["server.head_seconds"]);
+    assert_eq!(reply.header("connection"), "close");
+    // Who sends nothing asks for nothing.
+    let mut answer = Vec::new();
+    server.connect().read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"");
+    let waited = start.elapsed();
+    assert!(waited < PATIENCE / 4, "{waited:?}");
+    server.logged(&[r#"request="GET /api/v1/str""#, r#"ended="408 "#]);
+}
+
+#[test]
+fn what_is_no_request_gets_a_problem_too() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let head = "HTTP/1.1\r\nHost: t\r\n\r\n";
+    let long = format!("GET {FLOWS}?src_comp={} {head}", "a".repeat(66_000));
+    let lines = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));
+    let large = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(1 << 20));
+    for (request, status, parts) in [
+        (
+            format!("GET {FLOWS}?byte_count=>5 {head}"),
+            400,
+            &["did you mean byte_count=gt.5?"][..],
+        ),
+        (
+            format!("GET {FLOWS}?byte_count>=5 {head}"),
+            400,
+            &["did you mean byte_count=gte.5?"],
+        ),
+        (
+            format!("GET {FLOWS}?src_comp=\"C1\" {head}"),
+            400,
+            &["'\"'", "%22"],
+        ),
+        (
+            format!("GET {FLOWS}?limit=1 0 {head}"),
+            400,
+            &["' '", "%20"],
+        ),
+        ("GET\r\n\r\n".into(), 400, &["not a request of HTTP/1.1"]),
+        ("G(T / HTTP/1.1\r\n\r\n".into(), 400, &["method"]),
+        ("GET / HTTP/9.9\r\n\r\n".into(), 400, &["version"]),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n".into(),
+            400,
+            &["content-length"],
+        ),
+        (
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(),
+            505,
+            &["HTTP/1.1"],
+        ),
+        (long, 414, &["65,534 bytes"]),
+        (lines, 431, &["100 lines"]),
+        (large, 431, &["400 KiB"]),
+    ] {
+        let shown: String = request.chars().take(60).collect();
+        let mut tcp = server.connect();
+        // All of it is sent, and the answer read only then: it is still there.
+        tcp.write_all(request.as_bytes())
+            .unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let reply = Reply::read(tcp);
+        reply.problem(status, parts);
+        assert_eq!(reply.header("cache-control"), "no-store");
+        assert_eq!(reply.header("connection"), "close");
+        assert!(!reply.header("date").is_empty());
+        server.logged(&[reply.header("x-request-id"), &format!("ended=\"{status} ")]);
+    }
+    // After a reply, and sent together with its request.
+    let good = format!("GET {FLOWS}?limit=0 {head}");
+    let mut reader = BufReader::new(server.send(format!("{good}GET /> {head}").as_bytes()));
+    let first = Reply::head(&mut reader);
+    assert_eq!((first.status, first.header("content-length")), (200, "3"));
+    reader.read_exact(&mut [0; 3]).unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert_has(
+        &rest,
+        &[
+            "HTTP/1.1 400 Bad Request\r\n",
+            "application/problem+json",
+            "invalid URI",
+        ],
+    );
+    let reply = server.send(format!("HEAD /> {head}").as_bytes());
+    let mut reader = BufReader::new(reply);
+    assert_eq!(Reply::head(&mut reader).status, 400);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
 }

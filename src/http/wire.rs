@@ -1,0 +1,290 @@
+//! The socket of one connection, for what hyper neither sees nor does:
+//!
+//! - A reply whose client takes nothing of it is timed.
+//! - A client that has left is noticed even if it has sent more than hyper reads.
+//! - A streamed reply that breaks, be it that the server is killed, resets the connection: not every
+//!   client knows a broken reply by its missing end.
+//! - What hyper answers by itself is kept back; `refused.rs` says it better.
+
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body, Frame, SizeHint};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// As much of a request's head as is kept, to say what is wrong with it.
+const HEAD_BYTES: usize = 1024;
+
+/// One connection.
+pub(super) struct Wire {
+    tcp: TcpStream,
+    state: Mutex<State>,
+    fate: Arc<Fate>,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    /// Whether the connection is reset when it is dropped.
+    resets: bool,
+    /// Since when the reply has waited for its client to take some of it.
+    waiting: Option<Instant>,
+    /// How the head of the request that is being read begins.
+    head: Vec<u8>,
+    /// The status that hyper gave by itself.
+    refused: Option<u16>,
+}
+
+/// What is under way on a connection.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Phase {
+    /// The next request, if any. Whatever is written now is hyper's own.
+    #[default]
+    Reading,
+    /// A reply.
+    Answering,
+    /// The last bytes of a reply, on their way out.
+    Ending,
+}
+
+/// Why a reply ended before its end.
+#[derive(Debug)]
+pub(super) struct Fate {
+    /// Whether the server breaks what is still running, because it stops.
+    breaking: Arc<AtomicBool>,
+    /// How long the client had taken nothing when it was cut off.
+    stalled: OnceLock<Duration>,
+}
+
+impl Fate {
+    /// Whoever drops a reply half-way does so because its client has gone, or is made to.
+    pub(super) fn reason(&self) -> String {
+        if let Some(stalled) = self.stalled.get() {
+            let seconds = stalled.as_secs();
+            return format!("stalled: the client took nothing of it for {seconds} s");
+        }
+        if self.breaking.load(Ordering::Relaxed) {
+            return "broken: the server stopped".to_owned();
+        }
+        "client left".to_owned()
+    }
+}
+
+impl Wire {
+    pub(super) fn new(tcp: TcpStream, breaking: Arc<AtomicBool>) -> io::Result<Wire> {
+        // Without it the end of a small reply waits 40 ms for the client's acknowledgement.
+        tcp.set_nodelay(true)?;
+        let stalled = OnceLock::new();
+        Ok(Wire {
+            tcp,
+            state: Mutex::default(),
+            fate: Arc::new(Fate { breaking, stalled }),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn fate(&self) -> Arc<Fate> {
+        Arc::clone(&self.fate)
+    }
+
+    /// Notes that a request is being answered.
+    pub(super) fn answering(&self) {
+        let mut state = self.state();
+        state.phase = Phase::Answering;
+        state.head.clear();
+    }
+
+    /// The body of a reply, so that its end is noted.
+    pub(super) fn carry<B: Body>(self: &Arc<Self>, body: B) -> Carried<B> {
+        if body.size_hint().exact().is_none() {
+            self.set_resets(&mut self.state(), true);
+        }
+        Carried {
+            body,
+            wire: Arc::clone(self),
+        }
+    }
+
+    fn set_resets(&self, state: &mut State, resets: bool) {
+        if state.resets != resets {
+            // It fails on a connection that has gone, and then does not matter.
+            let linger = resets.then_some(Duration::ZERO);
+            let _ = SockRef::from(&self.tcp).set_linger(linger);
+            state.resets = resets;
+        }
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_answering(&self) -> bool {
+        self.state().phase != Phase::Reading
+    }
+
+    /// Whether the client has shut down its side, or taken nothing of the reply for too long.
+    pub(super) fn is_abandoned(&self, stall: Duration, context: &mut Context<'_>) -> bool {
+        let waited = self.state().waiting.map(|since| since.elapsed());
+        if let Some(waited) = waited.filter(|waited| *waited >= stall) {
+            self.fate.stalled.get_or_init(|| waited);
+            return true;
+        }
+        let ready = pin!(self.tcp.ready(Interest::READABLE));
+        matches!(ready.poll(context), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// How the request began that was being read, and hyper's own answer to it.
+    pub(super) fn take_refused(&self) -> (Vec<u8>, Option<u16>) {
+        let mut state = self.state();
+        (std::mem::take(&mut state.head), state.refused.take())
+    }
+
+    fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.state();
+        if state.phase == Phase::Reading {
+            let status = parts.first().and_then(|part| status(part));
+            state.refused = state.refused.or(status);
+            return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
+        }
+        let mut written = match state.waiting {
+            None => Poll::Pending,
+            // The system calls a socket writable when half of its buffer is free, which a slow client
+            // may take minutes for; the buffer takes more as soon as there is any room.
+            Some(_) => would_block(SockRef::from(&self.tcp).send_vectored(parts)),
+        };
+        while written.is_pending() {
+            if self.tcp.poll_write_ready(context)?.is_pending() {
+                state.waiting.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            }
+            written = would_block(self.tcp.try_write_vectored(parts));
+        }
+        state.waiting = None;
+        written
+    }
+}
+
+/// What a socket says that may have to wait.
+fn would_block<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+        result => Poll::Ready(result),
+    }
+}
+
+/// The status of a reply, `HTTP/1.1 400 Bad Request…`.
+fn status(head: &[u8]) -> Option<u16> {
+    let status = head.get(9..12)?;
+    std::str::from_utf8(status).ok()?.parse().ok()
+}
+
+/// A connection, as hyper reads and writes it.
+pub(super) struct Socket(pub(super) Arc<Wire>);
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            ready!(self.0.tcp.poll_read_ready(context))?;
+            if let Poll::Ready(read) = would_block(self.0.tcp.try_read_buf(buffer)) {
+                read?;
+                break;
+            }
+        }
+        let mut state = self.0.state();
+        if state.phase == Phase::Reading {
+            let room = HEAD_BYTES.saturating_sub(state.head.len());
+            let read = &buffer.filled()[before..];
+            state.head.extend(read.iter().take(room));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_write(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Called when all is written that there was to write.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.state();
+        if state.phase == Phase::Ending {
+            state.phase = Phase::Reading;
+            // What the system still holds of it is to arrive, whatever becomes of the connection.
+            self.0.set_resets(&mut state, false);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.0.state().refused.is_some() {
+            // It is still to be said.
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(SockRef::from(&self.0.tcp).shutdown(Shutdown::Write))
+    }
+}
+
+/// A reply's body. The reply ends when hyper drops it, and flushes.
+pub(super) struct Carried<B> {
+    body: B,
+    wire: Arc<Wire>,
+}
+
+impl<B: Body + Unpin> Body for Carried<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Carried<B> {
+    fn drop(&mut self) {
+        self.wire.state().phase = Phase::Ending;
+    }
+}
