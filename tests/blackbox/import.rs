@@ -263,6 +263,99 @@ fn what_a_killed_import_left_is_not_emptied_under_another_name() {
     assert_eq!(query::<String>(&ten, "PRAGMA integrity_check"), "ok");
 }
 
+/// What is left beside `ten.db`, and would be replayed into a database of that name, once its writer
+/// was killed and the file removed.
+fn remains(folder: &Path, mode: &str) {
+    let ten = ten_records(folder);
+    query::<String>(&ten, &format!("PRAGMA journal_mode = {mode}"));
+    if mode == "WAL" {
+        // With a reader, what is appended stays in the log; killed, the reader leaves it there.
+        let _server = Server::of(folder, &ten);
+        let again = ["import", "lanl-flows-head.txt", "--database", "ten.db"];
+        run(folder, &[&again[..], &["--append"]].concat()).fine();
+    } else {
+        let (mut child, _lines) = endless(folder, "ten.db", true, "ten.db");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    fs::remove_file(ten).unwrap();
+}
+
+#[test]
+fn what_a_killed_writer_left_is_not_replayed_into_a_new_database() {
+    for (mode, remain) in [("WAL", "ten.db-wal"), ("DELETE", "ten.db-journal")] {
+        let folder = folder();
+        remains(folder.path(), mode);
+        assert!(fs::metadata(folder.path().join(remain)).unwrap().len() > 512);
+        let mut lines = flows(folder.path(), &["generate", "--rows", "3000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut import = flows(folder.path(), &["import", "-", "--database", "ten.db"]);
+        let import = import.stdin(lines.stdout.take().unwrap()).output().unwrap();
+        lines.wait().unwrap();
+        assert_has(&Ran::from(import).fine(), &["kept 3000 lines"]);
+        let left = ["-wal", "-shm", "-journal"].map(|end| format!("ten.db{end}"));
+        let left = left.iter().any(|name| folder.path().join(name).exists());
+        let ten = folder.path().join("ten.db");
+        assert_eq!(
+            query::<String>(&ten, "PRAGMA integrity_check"),
+            "ok",
+            "{mode}"
+        );
+        assert_eq!(query::<i64>(&ten, "SELECT count(*) FROM flows"), 3000);
+        assert!(!left, "{mode}");
+    }
+}
+
+#[test]
+fn a_removed_database_that_is_still_written_is_not_replaced() {
+    let folder = folder();
+    let ten = ten_records(folder.path());
+    let (mut writer, _lines) = endless(folder.path(), "ten.db", true, "ten.db-wal");
+    fs::remove_file(&ten).unwrap();
+    let again = ["import", "lanl-flows-head.txt", "--database", "ten.db"];
+    run(folder.path(), &again).failed(1, &["still writes", "ten.db-shm", "end it first"]);
+    assert!(folder.path().join("ten.db-wal").exists());
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    run(folder.path(), &again).fine();
+    assert_eq!(query::<String>(&ten, "PRAGMA integrity_check"), "ok");
+    // Readers do not keep it from its place.
+    let server = Server::of(folder.path(), &ten);
+    server.document("/api/v1/stream/flows");
+    fs::remove_file(&ten).unwrap();
+    run(folder.path(), &again).fine();
+    assert_eq!(query::<i64>(&ten, "SELECT count(*) FROM flows"), 10);
+}
+
+#[test]
+fn rejected_lines_follow_no_symbolic_link() {
+    let folder = folder();
+    let precious = folder.path().join("precious");
+    fs::write(&precious, "mine").unwrap();
+    fs::write(
+        folder.path().join("flows.txt"),
+        "1,0,C1,389,C2,N1,6,10,5\njunk\n",
+    )
+    .unwrap();
+    let rejected = folder.path().join("flows.txt.rejected");
+    for target in ["precious", "nowhere"] {
+        let _ = fs::remove_file(&rejected);
+        std::os::unix::fs::symlink(target, &rejected).unwrap();
+        let database = format!("{target}.db");
+        run(
+            folder.path(),
+            &["import", "flows.txt", "--database", &database],
+        )
+        .fine();
+        assert_eq!(fs::read(&precious).unwrap(), b"mine");
+        assert!(!folder.path().join("nowhere").exists());
+        assert!(rejected.symlink_metadata().unwrap().is_file());
+        assert_has(&fs::read_to_string(&rejected).unwrap(), &["2\t1 fields"]);
+    }
+}
+
 /// A `flows generate` that goes on until nobody reads it.
 struct Endless(Child);
 

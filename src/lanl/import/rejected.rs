@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ImportError;
 
@@ -37,7 +37,7 @@ impl Rejected {
     fn write(&mut self, number: u64, reason: &str, line: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(BufWriter::new(File::create(&self.path)?)),
+            None => self.file.insert(BufWriter::new(create(&self.path)?)),
         };
         write!(file, "{number}\t{reason}\t")?;
         file.write_all(line)?;
@@ -70,5 +70,14 @@ impl Rejected {
             path: self.path.clone(),
             reason,
         }
+    }
+}
+
+/// Makes the file anew. What had the name goes, and is not written to: a symbolic link might lead
+/// anywhere.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => File::create_new(path),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use super::remains::{self, sync_folder};
 use super::{ImportError, Interrupt};
 
 /// How many instructions of SQLite's virtual machine pass between two looks for an interrupt.
@@ -36,7 +37,10 @@ impl Target {
                     path: path.to_owned(),
                 });
             }
-            (false, Err(_)) => Some(Building::begin(path)?),
+            (false, Err(_)) => {
+                remains::refuse_while_written(path)?;
+                Some(Building::begin(path)?)
+            }
         };
         let failed = |reason| ImportError::Database {
             path: path.to_owned(),
@@ -109,6 +113,8 @@ impl Target {
             .execute_batch("PRAGMA journal_mode = WAL")
             .map_err(failed)?;
         connection.close().map_err(|(_, reason)| failed(reason))?;
+        // Before the file has its name: killed in between, there is no database, and no log either.
+        remains::remove(&self.path)?;
         building
             .publish(&self.path)
             .map_err(|reason| ImportError::Write {
@@ -160,11 +166,7 @@ impl Building {
             }
             linked => linked?,
         }
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        File::open(folder)?.sync_all()
+        sync_folder(path)
     }
 }
 
