@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 use indicatif::ProgressBar;
 
 use crate::definition::Stream;
-use crate::store::sqlite::quoted;
 pub use error::ImportError;
 pub use interrupt::Interrupt;
 use rejected::Rejected;
@@ -85,7 +84,7 @@ fn load(
     let mut rejected = Rejected::new(source.rejected_path());
     let source_name = source.name().to_owned();
     let transaction = target.begin()?;
-    let (made, before) = table(&transaction, database, stream, append)?;
+    let before = table(&transaction, database, stream, append)?;
     let mut id = before;
     {
         let prepare = |rows| {
@@ -93,24 +92,24 @@ fn load(
                 .prepare(&insert_sql(stream, rows))
                 .map_err(failed)
         };
-        let (mut insert, mut insert_rest) = (prepare(TOGETHER)?, prepare(1)?);
+        let (mut insert, mut insert_one) = (prepare(TOGETHER)?, prepare(1)?);
         for batch in batches::read(source) {
             let batch = batch?;
             for (number, reason, line) in &batch.rejected {
                 rejected.line(*number, reason, line)?;
             }
-            let flows: Vec<_> = batch.flows().collect();
+            let mut flows = batch.flows();
             id.checked_add(flows.len() as i64)
                 .ok_or_else(|| ImportError::NoIds {
                     table: stream.table.clone(),
                     id,
                 })?;
-            let (together, rest) = flows.as_chunks::<TOGETHER>();
-            for flows in together {
+            while flows.len() >= TOGETHER {
+                let flows = flows.by_ref().take(TOGETHER);
                 insert_records(&mut insert, &mut id, flows).map_err(failed)?;
             }
-            for flow in rest {
-                insert_records(&mut insert_rest, &mut id, &[*flow]).map_err(failed)?;
+            for flow in flows {
+                insert_records(&mut insert_one, &mut id, [flow]).map_err(failed)?;
             }
             let rows = id - before;
             let per_second = rows as f64 / bar.elapsed().as_secs_f64();
@@ -119,13 +118,6 @@ fn load(
                 return Err(ImportError::Interrupted);
             }
         }
-    }
-    if made {
-        bar.set_message("making the index on id");
-        let index = quoted(&format!("{}_id", stream.table));
-        let (table, id) = (quoted(&stream.table), quoted(&stream.id));
-        let sql = format!("CREATE UNIQUE INDEX {index} ON {table} ({id})");
-        transaction.execute_batch(&sql).map_err(failed)?;
     }
     rejected.finish()?;
     if id == before && rejected.count() > 0 {

@@ -45,7 +45,7 @@ impl Batch {
     }
 
     /// The flows, in the order of their lines.
-    pub(super) fn flows(&self) -> impl Iterator<Item = [Field<'_>; COLUMNS.len()]> {
+    pub(super) fn flows(&self) -> impl ExactSizeIterator<Item = [Field<'_>; COLUMNS.len()]> {
         self.flows.iter().map(|cells| {
             cells.map(|cell| match cell {
                 Cell::Integer(integer) => Field::Integer(integer),

@@ -67,8 +67,8 @@ impl Target {
         let Some(connection) = &self.connection else {
             return Ok(());
         };
-        // For the sort of the index on id: memory, and the other core.
-        connection.execute_batch("PRAGMA cache_size = -65536; PRAGMA threads = 1")?;
+        // For lines that are not in the order of time, which are written all over the table.
+        connection.execute_batch("PRAGMA cache_size = -65536")?;
         if self.building.is_some() {
             // Whatever goes wrong, the file is thrown away: no journal is needed.
             return connection.execute_batch(
