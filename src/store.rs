@@ -240,6 +240,15 @@ pub enum StoreError {
         /// The stream's name.
         stream: String,
     },
+    /// A writer was killed in the middle of a transaction, which only a writer can roll back.
+    #[error(
+        "stream {stream}: a writer was killed in the middle of a transaction, and the next writer has \
+         to roll it back; `flows check` says how"
+    )]
+    Unfinished {
+        /// The stream's name.
+        stream: String,
+    },
     /// A record that is not what the stream's configuration declares.
     #[error("stream {stream}, column {column}, record with id {id}: {reason}")]
     Value {

@@ -110,9 +110,11 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
 
 fn problem(error: &StreamError) -> Problem {
     match error {
-        StreamError::Store(StoreError::Busy { .. } | StoreError::Unavailable { .. }) => {
-            Problem::unavailable(error.to_string())
-        }
+        StreamError::Store(
+            StoreError::Busy { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::Unfinished { .. },
+        ) => Problem::unavailable(error.to_string()),
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }

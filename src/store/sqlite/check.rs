@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Result};
+use rustix::fs::{Access, access};
 
 use super::file::{self, JournalMode};
 use super::functions;
@@ -21,7 +22,8 @@ use crate::suggest::nearest;
 /// How long looking at records may take.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// Looks at the database and at every stream in it. Writes nothing.
+/// Looks at the database and at every stream in it, as a reader: it changes no record, but beside a
+/// database in write-ahead-log mode SQLite makes the `-wal` and `-shm` that readers share.
 pub(super) fn check(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let imports = streams.iter().any(|stream| stream.name == "flows");
@@ -79,7 +81,7 @@ fn open(
         .unwrap_or_else(|_| database.path.clone());
     let folder = file.parent().unwrap_or(Path::new("/"));
     let wal = mode == JournalMode::Wal;
-    let writable = tempfile::tempfile_in(folder).is_ok();
+    let writable = access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     let opened = file::open(database).and_then(|connection| {
         functions::register(&connection)?;
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
@@ -100,6 +102,11 @@ fn open(
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 format!("the database {path} is locked by a writer; try again when it has finished")
             }
+            _ if file::is_unfinished(&error) => format!(
+                "a writer of {path} was killed in the middle of a transaction, and {path}-journal has \
+                 to be rolled back, which readers cannot do; \
+                 `sqlite3 {quoted} 'SELECT count(*) FROM sqlite_schema'` does it"
+            ),
             _ => format!("the database {path} cannot be read: {error}"),
         }),
         Ok(connection) => {

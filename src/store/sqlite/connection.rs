@@ -9,7 +9,7 @@ use flows_formats::Record;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{ErrorCode, Row};
 
-use super::file::FileId;
+use super::file::{FileId, is_unfinished};
 use super::functions;
 use super::plan::{NoPlan, Plan, Went, first_row};
 use super::query::{Statement, operands};
@@ -451,6 +451,9 @@ fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
             stream: stream.name.clone(),
         },
         Some(ErrorCode::OperationInterrupted) => StoreError::Stopped,
+        _ if is_unfinished(error) => StoreError::Unfinished {
+            stream: stream.name.clone(),
+        },
         _ => database(stream, error.to_string()),
     }
 }

@@ -69,6 +69,13 @@ pub(super) fn prepare(connection: &mut Connection, database: &Database) -> rusql
     ))
 }
 
+/// Whether a killed writer left a journal that has to be rolled back, which no read-only connection can.
+pub(super) fn is_unfinished(error: &Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_ROLLBACK)
+}
+
 /// How a database keeps a transaction apart until it is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JournalMode {
