@@ -270,7 +270,8 @@ fn remains(folder: &Path, mode: &str) {
     query::<String>(&ten, &format!("PRAGMA journal_mode = {mode}"));
     if mode == "WAL" {
         // With a reader, what is appended stays in the log; killed, the reader leaves it there.
-        let _server = Server::of(folder, &ten);
+        let server = Server::of(folder, &ten);
+        server.document("/api/v1/stream/flows");
         let again = ["import", "lanl-flows-head.txt", "--database", "ten.db"];
         run(folder, &[&again[..], &["--append"]].concat()).fine();
     } else {
