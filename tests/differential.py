@@ -146,7 +146,8 @@ def condition(column, operator, operand):
         quote = lambda text: '"' + text.replace('"', '""') + '"'
         return f"in.({','.join(quote(write(value)) for value in operand)})"
     text = operand if operator == "like" else write(operand)
-    return text if operator == "eq" and "." not in text else f"{operator}.{text}"
+    is_bare = operator == "eq" and re.fullmatch("-?[A-Za-z0-9 ]*", text)
+    return text if is_bare else f"{operator}.{text}"
 
 
 # How each format is read.

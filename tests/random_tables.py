@@ -48,7 +48,8 @@ class Column:
         # How many values are of other types, but stand for one of this; and how many do not.
         self.foreign = random.choice([0, 0, 0.1, 1])
         self.wrong = random.choice([0] * 9 + [0.002])
-        self.long = random.choice([0, 0, 0.01])
+        # How many strings are long; all are where a document must have many chunks, and slices.
+        self.long = random.choice([0, 0, 0, 0, 0.01, 0.01, 0.01, 1])
         self.collation = " COLLATE NOCASE" if self.affinity == "text" and random.random() < 0.2 else ""
 
     def sql(self):
@@ -97,6 +98,8 @@ class Values:
     def text(self, column):
         random = self.random
         if random.random() < column.long:
+            if column.long == 1:
+                return f"{random.choice(STRINGS)} {random.randint(0, 50)} " + "long " * random.randint(0, 300)
             length = random.choice([self.page_size // 4, self.page_size, 3 * self.page_size])
             return random.choice("xé") * random.randint(0, min(length, 70_000))
         if random.random() < 0.02 and self.encoding == "UTF-8":
@@ -187,13 +190,18 @@ class Stream:
         self.served = self.table
         if random.random() < 0.15:
             self.served = f"{name}_view"
-            where = random.choice(["", " WHERE abs(id % 3) <> 1"])
-            connection.execute(f"CREATE VIEW {quoted(self.served)} AS SELECT * FROM {quoted(self.table)}{where}")
+            connection.execute(f"CREATE VIEW {quoted(self.served)} AS {self.view()}")
         for column in self.columns:
             column.hidden = len(self.columns) > 1 and random.random() < 0.1
         if all(column.hidden for column in self.columns):
             self.columns[0].hidden = False
         self.read()
+
+    def view(self):
+        select, condition = f"SELECT * FROM {quoted(self.table)}", self.random.choice(["abs(id % 3) = 1", "time > 0"])
+        two = [f"{select} WHERE {condition}", f"{select} WHERE NOT {condition}"]
+        sorted = [f"SELECT * FROM ({part} ORDER BY time, id)" for part in two]
+        return self.random.choice([select, two[0], sorted[0]])
 
     def places(self):
         random = self.random
