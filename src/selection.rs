@@ -183,7 +183,13 @@ impl View {
         order: Order,
         filters: Vec<Filter>,
     ) -> View {
-        let mut shape = Shape(format!("{} {}", stream.name, order.name()));
+        // Without columns it reads positions, and is not the view of all columns.
+        let mut shape = Shape(format!(
+            "{} {} {}",
+            stream.name,
+            order.name(),
+            columns.len()
+        ));
         if columns != stream.schema.columns {
             columns.iter().for_each(|column| shape.add(&column.name));
         }

@@ -266,6 +266,22 @@ fn whoever_follows_the_links_gets_every_record() {
 }
 
 #[test]
+fn what_looks_for_a_position_is_not_what_reads_the_records() {
+    let folder = folder();
+    let path = generated(folder.path(), 20_000);
+    let server = Server::with(folder.path(), &path, "[database]\npool_size = 1\n");
+    // On one connection, the same filters: first with a position to look for, then without.
+    for filter in ["id=gt.5", "order=id&scanned_after=-5"] {
+        let cut = server.document(&format!("{FLOWS}.csv?{filter}&limit=15000&columns=id"));
+        let all = server.document(&format!("{FLOWS}.csv?{filter}"));
+        assert_eq!(
+            (cut.lines().count(), all.lines().count() > 19_990),
+            (15_001, true)
+        );
+    }
+}
+
+#[test]
 fn records_are_counted_when_that_is_asked() {
     let folder = folder();
     let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
