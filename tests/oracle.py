@@ -160,7 +160,6 @@ class Answer:
         self.may_link = self.is_cut or (
             is_filtered and bool(request.limit) and len(found) == request.limit
         )
-        self.is_sparse = is_filtered and bool(request.limit)
         self.columns = request.columns or [c for c in columns if not c.hidden]
         self.wrong, self.rows = None, []
         at = [columns.index(column) for column in self.columns]

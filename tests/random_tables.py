@@ -201,7 +201,7 @@ class Stream:
         select, condition = f"SELECT * FROM {quoted(self.table)}", self.random.choice(["abs(id % 3) = 1", "time > 0"])
         two = [f"{select} WHERE {condition}", f"{select} WHERE NOT {condition}"]
         sorted = [f"SELECT * FROM ({part} ORDER BY time, id)" for part in two]
-        return self.random.choice([select, two[0], sorted[0]])
+        return self.random.choice([select, two[0], sorted[0], " UNION ALL ".join(two), " UNION ALL ".join(sorted)])
 
     def places(self):
         random = self.random
@@ -265,10 +265,6 @@ class Stream:
         for row in self.connection.execute(f"SELECT {', '.join(columns)} FROM {quoted(self.served)}"):
             values = [(row[i + 1].decode(), row[i], *row[i + 2 : i + 4]) for i in range(0, len(row), 4)]
             self.records.append(Record(oracle.integer(values[time]), oracle.integer(values[id]), values))
-
-        for at, column in enumerate(self.columns):
-            texts = [record.values[at][2] or b"" for record in self.records]
-            column.is_broken = any("\ufffd" in text.decode("utf-8", "replace") for text in texts)
 
     def configuration(self):
         text = lambda text: json.dumps(text, ensure_ascii=False)
