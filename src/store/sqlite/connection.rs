@@ -24,7 +24,7 @@ const MOST_BYTES: usize = 256 * 1024;
 
 /// How long finding the record at which a limit cuts may take, once there is one to cut at: the head
 /// of the reply waits for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection of the pool.
 pub(super) type Pooled = r2d2::PooledConnection<SqliteConnectionManager>;
