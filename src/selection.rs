@@ -141,6 +141,17 @@ pub enum Operand {
     Blob(Vec<u8>),
 }
 
+impl Operand {
+    /// How many bytes it has.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Operand::Integer(_) | Operand::Real(_) => 8,
+            Operand::Text(text) => text.len(),
+            Operand::Blob(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// A condition that records must match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Filter {
@@ -152,6 +163,30 @@ pub struct Filter {
     pub operator: Operator,
     /// What it is compared to: as many as the operator takes.
     pub operands: Vec<Operand>,
+}
+
+impl Filter {
+    /// What every string that matches a pattern begins with; empty for other operators, too.
+    ///
+    /// ```
+    /// use flows::selection::{Filter, Operand, Operator};
+    /// let filter = |pattern: &str| Filter {
+    ///     column: "src_comp".into(),
+    ///     kind: flows_formats::Type::Text,
+    ///     operator: Operator::Like,
+    ///     operands: vec![Operand::Text(pattern.into())],
+    /// };
+    /// assert_eq!(filter("C17*").beginning(), "C17");
+    /// assert_eq!(filter("*7").beginning(), "");
+    /// ```
+    pub fn beginning(&self) -> &str {
+        match (self.operator, self.operands.first()) {
+            (Operator::Like, Some(Operand::Text(pattern))) => {
+                pattern.split(['*', '?']).next().unwrap_or_default()
+            }
+            _ => "",
+        }
+    }
 }
 
 /// What a request reads of a stream: the columns it sends, in which order, and which records.
@@ -196,6 +231,12 @@ impl View {
         for filter in &filters {
             shape.add(&filter.column);
             shape.0.push_str(&format!("{:?}", filter.operator));
+            // What all matches begin with may be found through an index.
+            shape.0.push(if filter.beginning().is_empty() {
+                ' '
+            } else {
+                '^'
+            });
         }
         let schema = Schema {
             name: stream.schema.name.clone(),

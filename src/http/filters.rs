@@ -91,40 +91,6 @@ fn no_operator(column: &str, text: &str, written: &str, suggestion: Option<Strin
     problem.suggesting(suggestion, operators::listed())
 }
 
-/// What follows from a filter and may be found through an index, where the filter is not: a string
-/// that is like `C17*` lies between `C17` and `C18`.
-pub(super) fn bounds(filter: &Filter) -> Vec<Filter> {
-    let (Operator::Like, Some(Operand::Text(pattern))) = (filter.operator, filter.operands.first())
-    else {
-        return Vec::new();
-    };
-    let beginning = pattern.split(['*', '?']).next().unwrap_or_default();
-    if beginning.is_empty() {
-        return Vec::new();
-    }
-    let bound = |operator, text| Filter {
-        operator,
-        operands: vec![Operand::Text(text)],
-        ..filter.clone()
-    };
-    let mut bounds = vec![bound(Operator::GreaterOrEqual, beginning.to_owned())];
-    bounds.extend(after(beginning).map(|text| bound(Operator::Less, text)));
-    bounds
-}
-
-/// The least string after all that begin like this one.
-fn after(beginning: &str) -> Option<String> {
-    let mut text = beginning.to_owned();
-    while let Some(last) = text.pop() {
-        let mut greater = u32::from(last) + 1..=u32::from(char::MAX);
-        if let Some(next) = greater.find_map(char::from_u32) {
-            text.push(next);
-            return Some(text);
-        }
-    }
-    None
-}
-
 fn operand(kind: Type, value: &str) -> Option<Operand> {
     let plain = !value.starts_with('+');
     match kind {
@@ -183,7 +149,7 @@ pub(super) fn list_of(list: &str) -> Option<Vec<String>> {
 mod tests {
     use flows_formats::{Column, Type};
 
-    use super::{after, filter, list_of};
+    use super::{filter, list_of};
     use crate::selection::{Operand, Operator};
 
     #[test]
@@ -201,19 +167,6 @@ mod tests {
         ] {
             let expected = expected.map(|parts| parts.into_iter().map(str::to_owned).collect());
             assert_eq!(list_of(list), expected, "{list:?}");
-        }
-    }
-
-    #[test]
-    fn what_lies_after_a_beginning() {
-        for (beginning, expected) in [
-            ("C17", Some("C18")),
-            ("é", Some("ê")),
-            ("\u{D7FF}", Some("\u{E000}")),
-            ("a\u{10FFFF}", Some("b")),
-            ("\u{10FFFF}", None),
-        ] {
-            assert_eq!(after(beginning).as_deref(), expected);
         }
     }
 

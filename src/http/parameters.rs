@@ -9,13 +9,14 @@ use percent_encoding::percent_decode_str;
 use warp::Rejection;
 use warp::http::StatusCode;
 
-use super::filters::{bounds, filter, list_of};
+use super::filters::{filter, list_of};
 use super::negotiation;
 use super::operators::{self, lookalike};
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
 use crate::selection::{Filter, Operand, Operator, Order, PARAMETERS, Position, Range, View};
+use crate::store::Limits;
 use crate::stream::ContentCoding;
 
 /// What the client asks for.
@@ -41,13 +42,6 @@ pub(super) async fn asked(
     read(target, &query, request).map_err(Problem::rejection)
 }
 
-/// The most filters: SQLite nests conditions 1,000 deep.
-const MOST_FILTERS: usize = 300;
-
-/// The most values in them: SQLite binds some 30,000.
-const MOST_VALUES: usize = 10_000;
-
-/// Options of formats.
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
 fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, Problem> {
@@ -67,9 +61,9 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         } else if let Some(column) = column(&target.view, &name) {
             // More than once means that all must hold.
             let filter = allowed(&target.view, filter(column, &value)?)?;
-            filters.extend(bounds(&filter));
             filters.push(filter);
-            bounded(&filters).map_err(|problem| problem.about(&name, Some(&value)))?;
+            bounded(&filters, &target.app.connections.limits())
+                .map_err(|problem| problem.about(&name, Some(&value)))?;
         } else if !is_option(&target, &name) {
             return Err(unknown(&target, &name, &value));
         } else if others.iter().any(|(known, _)| *known == name) {
@@ -264,14 +258,21 @@ fn not_utf8(pair: &str) -> Problem {
         .allowing_only("UTF-8")
 }
 
-/// Whether there are so many filters, and values in them, as SQLite takes.
-fn bounded(filters: &[Filter]) -> Result<(), Problem> {
-    let values: usize = filters.iter().map(|filter| filter.operands.len()).sum();
-    if filters.len() <= MOST_FILTERS && values <= MOST_VALUES {
+/// Whether there is no more to compare than the store takes.
+fn bounded(filters: &[Filter], limits: &Limits) -> Result<(), Problem> {
+    let operands = || filters.iter().flat_map(|filter| &filter.operands);
+    let bytes = || operands().map(Operand::bytes).sum::<usize>();
+    if filters.len() <= limits.filters
+        && operands().count() <= limits.operands
+        && bytes() <= limits.bytes
+    {
         return Ok(());
     }
     let allowed = format!(
-        "at most {MOST_FILTERS} filters (like.A* counts as three), and {MOST_VALUES} values in them"
+        "at most {} filters, with {} values in them, and {} KiB in those",
+        limits.filters,
+        limits.operands,
+        limits.bytes >> 10
     );
     let detail = format!("there is too much to compare to; there may be {allowed}");
     Err(Problem::bad_request(detail).allowing_only(&allowed))

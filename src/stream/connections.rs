@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::store::{Connection, Store, StoreError, cores};
+use crate::store::{Connection, Limits, Store, StoreError, cores};
 
 /// The time that opening a connection gets even when no time is left to wait for one.
 const LEAST_WAIT: Duration = Duration::from_millis(500);
@@ -45,6 +45,11 @@ impl Connections {
             turns: Arc::new(Semaphore::new(all)),
             large: Arc::new(Semaphore::new(all - all / 4)),
         }
+    }
+
+    /// How much a request may ask to be compared.
+    pub fn limits(&self) -> Limits {
+        self.store.limits()
     }
 
     /// A connection, when it is this request's turn. Needs a tokio runtime.

@@ -24,6 +24,7 @@ pub(in super::super) fn operands(view: &View) -> Vec<Parameter> {
     let mut parameters = Vec::new();
     for filter in &view.filters {
         let values = filter.operands.iter().map(value);
+        parameters.extend(bounds(filter).into_iter().flatten().map(Parameter::Value));
         if filter.operator == Operator::In {
             parameters.push(Parameter::List(Rc::new(values.collect())));
         } else {
@@ -60,8 +61,53 @@ pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation
         Operator::Less => ordered("<"),
         Operator::LessOrEqual => ordered("<="),
         Operator::In => format!("{collated} IN (SELECT value FROM rarray(?))"),
-        Operator::Like => format!("{LIKE}({left}, ?)"),
+        Operator::Like => {
+            let bounds = bounds(filter).map(|_| format!("{collated} >= ? AND {collated} < ? AND "));
+            format!("{}{LIKE}({left}, ?)", bounds.unwrap_or_default())
+        }
         Operator::Null => format!("{column} IS NULL"),
         Operator::NotNull => format!("{column} IS NOT NULL"),
+    }
+}
+
+/// Between which values all strings lie that match a pattern: they may be found through an index,
+/// where the pattern is not. `C17*` lies between `C17` and `C18`.
+fn bounds(filter: &Filter) -> Option<[Value; 2]> {
+    let beginning = filter.beginning();
+    (!beginning.is_empty()).then(|| {
+        // Blobs come after all strings.
+        let after = after(beginning).map_or(Value::Blob(Vec::new()), Value::Text);
+        [Value::Text(beginning.to_owned()), after]
+    })
+}
+
+/// The least string after all that begin like this one.
+fn after(beginning: &str) -> Option<String> {
+    let mut text = beginning.to_owned();
+    while let Some(last) = text.pop() {
+        let mut greater = u32::from(last) + 1..=u32::from(char::MAX);
+        if let Some(next) = greater.find_map(char::from_u32) {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::after;
+
+    #[test]
+    fn what_lies_after_a_beginning() {
+        for (beginning, expected) in [
+            ("C17", Some("C18")),
+            ("é", Some("ê")),
+            ("\u{D7FF}", Some("\u{E000}")),
+            ("a\u{10FFFF}", Some("b")),
+            ("\u{10FFFF}", None),
+        ] {
+            assert_eq!(after(beginning).as_deref(), expected);
+        }
     }
 }
