@@ -16,7 +16,9 @@
 //! | [`definition`] | what a stream is: a table, and what of it is served |
 //! | [`selection`] | which records a client asks for: windows, positions, ranges |
 //! | [`config`] | file + environment + flags → one typed configuration |
+//! | [`descriptors`] | how many files and sockets the process may open, and who gets how many |
 //! | [`lanl`] | LANL's data set: its lines, made and loaded into a table |
+//! | [`log`] | standard error, which no request waits for |
 //! | [`listing`] | the registry of formats, in print |
 //! | [`pull`] | `flows pull`: what is new of a stream, into files |
 //! | [`suggest`] | "did you mean …?" |
@@ -38,9 +40,11 @@
 
 pub mod config;
 pub mod definition;
+pub mod descriptors;
 pub mod http;
 pub mod lanl;
 pub mod listing;
+pub mod log;
 pub mod pull;
 pub mod selection;
 pub mod store;

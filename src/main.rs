@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,10 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use flows::config::{ADDRESS, Config, DEFAULT_FILE, plain};
+use flows::descriptors::{self, Share};
 use flows::http::{App, server};
 use flows::lanl::generate::Lines;
 use flows::lanl::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
+use flows::log;
 use flows::pull::{Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
@@ -23,6 +25,7 @@ use flows::store::{Finding, Store};
 use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Streams time-stamped records out of a database over HTTP, in the format the client names.
@@ -41,7 +44,7 @@ enum Command {
     ///
     /// Checks configuration and database first, as `flows check` does. The address really bound is
     /// the one line on standard output; the log goes to standard error. At the first signal running
-    /// streams get server.shutdown_seconds to finish; a second one quits at once.
+    /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP is ignored.
     Serve {
         #[command(flatten)]
         configured: Configured,
@@ -182,7 +185,9 @@ impl std::fmt::Display for Usage {
 }
 
 fn main() -> ExitCode {
-    let Err(error) = run(Arguments::parse().command) else {
+    let ran = run(Arguments::parse().command);
+    log::flush();
+    let Err(error) = ran else {
         return ExitCode::SUCCESS;
     };
     let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
@@ -215,7 +220,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve { configured, listen } => {
             let mut config = configured.load()?;
             config.server.listen = listen.unwrap_or(config.server.listen);
-            serve_checked(&config)
+            serve_checked(config)
         }
         Command::Import {
             source,
@@ -284,8 +289,8 @@ fn report(config: &Config) -> anyhow::Result<()> {
 }
 
 /// Checks, then serves until a signal.
-fn serve_checked(config: &Config) -> anyhow::Result<()> {
-    log_to_stderr();
+fn serve_checked(config: Config) -> anyhow::Result<()> {
+    log::start().context("cannot start the log")?;
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     for finding in Sqlite::new(&config.database).check(&config.streams) {
         match finding {
@@ -296,15 +301,20 @@ fn serve_checked(config: &Config) -> anyhow::Result<()> {
     }
     if let Some(last) = errors.pop() {
         for error in errors {
-            writeln!(io::stderr(), "flows: {error}")?;
+            let _ = writeln!(io::stderr(), "flows: {error}");
         }
         return Err(anyhow!(last)).context(Usage);
     }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    serve(config, |address| {
-        writeln!(io::stdout(), "listening on http://{address}")
+    let bound = Bound::new(&config)?;
+    survive_hangups(&bound.runtime)?;
+    bound.serve(config, |address| {
+        if let Err(error) = writeln!(io::stdout(), "listening on http://{address}") {
+            tracing::warn!(%error, "listening on http://{address}, which cannot be said on standard output");
+        }
+        Ok(())
     })
 }
 
@@ -314,48 +324,84 @@ fn formats(name: Option<&str>, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log_to_stderr() {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+/// A server that has its address, and does not serve yet.
+struct Bound {
+    runtime: Runtime,
+    listener: TcpListener,
+    share: Share,
 }
 
-/// Serves until a signal; tells `listening` the address.
-fn serve(
-    config: &Config,
-    listening: impl FnOnce(SocketAddr) -> io::Result<()>,
-) -> anyhow::Result<()> {
-    let formats = Registry::load()?;
-    let store = Arc::new(Sqlite::new(&config.database));
-    // Each connection keeps a thread that may block; no other work waits for one.
-    let threads = usize::try_from(config.database.pool_size)? + 16;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(threads)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
+impl Bound {
+    fn new(config: &Config) -> anyhow::Result<Bound> {
+        let share = descriptors::share(config.database.pool_size)?;
+        // Each connection keeps a thread that may block; no other work waits for one.
+        let threads = usize::try_from(share.connections)? + 16;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .max_blocking_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
         let address = config.server.listen;
-        let listener = TcpListener::bind(address).await.with_context(|| {
+        let listener = runtime.block_on(TcpListener::bind(address)).with_context(|| {
             format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
         })?;
-        listening(listener.local_addr()?)?;
-        let stop = async {
-            signals.next().await;
-            tokio::spawn(async move {
+        Ok(Bound {
+            runtime,
+            listener,
+            share,
+        })
+    }
+
+    /// Serves until a signal; tells `listening` the address.
+    fn serve(
+        self,
+        mut config: Config,
+        listening: impl FnOnce(SocketAddr) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if let Some(warning) = self.share.warning {
+            tracing::warn!("{warning}");
+        }
+        config.database.pool_size = self.share.connections;
+        let formats = Registry::load()?;
+        let store = Arc::new(Sqlite::new(&config.database));
+        self.runtime.block_on(async {
+            let mut signals = Signals::new()?;
+            outgrow_the_log()?;
+            listening(self.listener.local_addr()?)?;
+            let stop = async {
                 signals.next().await;
-                tracing::warn!("a second signal: quitting at once");
-                std::process::exit(1);
-            });
-        };
-        server::serve(listener, App::new(config, formats, store), &config.server, stop).await;
-        Ok::<_, anyhow::Error>(())
-    })?;
-    // Scans whose client was cut off end within milliseconds.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+                tokio::spawn(async move {
+                    signals.next().await;
+                    tracing::warn!("a second signal: quitting at once");
+                    log::flush();
+                    std::process::exit(1);
+                });
+            };
+            let app = App::new(&config, formats, store);
+            server::serve(self.listener, app, &config.server, stop).await;
+            Ok::<_, anyhow::Error>(())
+        })?;
+        // Scans whose client was cut off end within milliseconds.
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        Ok(())
+    }
+}
+
+/// Lets a log that has reached the size that files may have fail, instead of ending the process.
+fn outgrow_the_log() -> io::Result<()> {
+    // A signal that was once watched never takes its default action again.
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
+/// Lives on after SIGHUP, which asks servers that can to read their configuration again.
+fn survive_hangups(runtime: &Runtime) -> io::Result<()> {
+    let _inside = runtime.enter();
+    let mut hangups = signal(SignalKind::hangup())?;
+    runtime.spawn(async move {
+        if hangups.recv().await.is_some() {
+            tracing::warn!("SIGHUP is ignored: a new configuration needs a restart");
+        }
+    });
     Ok(())
 }
 
@@ -384,12 +430,14 @@ fn demo(rows: u64, listen: SocketAddr) -> anyhow::Result<()> {
     config.database.path = folder.path().join("demo.db");
     config.server.listen = listen;
     config.server.shutdown = Duration::ZERO;
+    // Before all the records are made for nothing.
+    let bound = Bound::new(&config)?;
     let bar = progress_bar();
     let lines = bar.wrap_read(Lines::new(rows, 0));
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;
     import_interruptibly(source, &config, false, bar)?;
-    log_to_stderr();
-    serve(&config, |address| {
+    log::start().context("cannot start the log")?;
+    bound.serve(config, |address| {
         let url = format!("http://{address}/api/v1/stream/flows");
         let mut out = io::stdout().lock();
         writeln!(

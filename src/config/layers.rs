@@ -1,224 +1,135 @@
-//! The sources of the configuration, each measured against the defaults before they are merged.
+//! The sources of the configuration, one upon the other: defaults, file, environment.
 
+use std::env;
 use std::path::Path;
 
-use config::{Config, Environment, File, FileFormat, Value, ValueKind};
-use serde::de::DeserializeOwned;
+use config::{Config, File, FileFormat};
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::{ConfigError, DEFAULTS};
+use super::streams::RawStream;
+use super::{Compression, ConfigError, DEFAULTS, Database, Server};
 use crate::suggest::nearest;
 
 const ENVIRONMENT: &str = "the environment";
 
-/// The defaults, the file and the environment, one upon the other.
-pub(super) struct Layers {
-    merged: Config,
-    file: Option<String>,
+/// Every key, with its value.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    pub(super) server: Server,
+    pub(super) database: Database,
+    pub(super) compression: Compression,
+    pub(super) streams: Vec<RawStream>,
 }
 
-impl Layers {
-    /// Reads all sources. Every key must be one that the defaults have, with a value of the type
-    /// that it has there.
-    pub(super) fn read(file: Option<&Path>) -> Result<Layers, ConfigError> {
-        // Parsing a string that is compiled in and tested.
-        let mut defaults = parse(DEFAULTS, "the defaults")?;
-        let mut builder = Config::builder();
-        let name = file.map(|file| file.display().to_string());
-        let mut written = None;
-        if let (Some(file), Some(name)) = (file, &name) {
-            let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
-                file: name.clone(),
-                reason: error.to_string(),
-            })?;
-            let layer = parse(&text, name)?;
-            verify(&layer.cache, &defaults.cache, "", name, false)?;
-            if let (ValueKind::Table(defaults), Some(_)) =
-                (&mut defaults.cache.kind, child(&layer.cache, "streams"))
-            {
-                // A list would be merged element by element; a file's streams replace all.
-                defaults.remove("streams");
-            }
-            written = Some(layer);
-        }
-        let environment = Environment::with_prefix("FLOWS")
-            .prefix_separator("__")
-            .separator("__");
-        let environment = Config::builder()
-            .add_source(environment)
-            .build()
-            .map_err(|error| syntax(ENVIRONMENT, error))?;
-        verify(
-            &environment.cache,
-            &parse(DEFAULTS, "the defaults")?.cache,
-            "",
-            ENVIRONMENT,
-            true,
-        )?;
-
-        builder = builder.add_source(defaults);
-        if let Some(written) = written {
-            builder = builder.add_source(written);
-        }
-        let merged = builder.add_source(environment).build();
-        let merged = merged.map_err(|error| syntax("the configuration", error))?;
-        Ok(Layers { merged, file: name })
+/// Reads all sources. Each is checked after it was laid upon those before it, which were right, so
+/// that what is wrong then is its own.
+pub(super) fn read(file: Option<&Path>) -> Result<Settings, ConfigError> {
+    let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    let origin = name(file);
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+            file: origin.clone(),
+            reason: error.to_string(),
+        })?;
+        sources = sources.add_source(File::from_str(&text, FileFormat::Toml));
     }
-
-    /// What all layers say together.
-    pub(super) fn merged<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let origin = self.file.as_deref().unwrap_or("the configuration");
-        self.merged
-            .clone()
-            .try_deserialize()
-            .map_err(|error| syntax(origin, error))
+    // Into JSON, which keeps types apart: `config` would make a number of a string by itself.
+    let merged = sources.build().and_then(Config::try_deserialize);
+    let mut values = merged.map_err(|error| syntax(&origin, &error))?;
+    let mut settings = checked(&values, &origin)?;
+    for (variable, text) in env::vars_os() {
+        let Some(variable) = variable.to_str().filter(|name| is_ours(name)) else {
+            continue;
+        };
+        let value = value_of(variable, &mut values)?;
+        let text = text.to_str().ok_or_else(|| ConfigError::Value {
+            key: variable.to_owned(),
+            origin: ENVIRONMENT.to_owned(),
+            reason: format!("{text:?} is not UTF-8"),
+        })?;
+        *value = typed(text, value);
+        settings = checked(&values, variable)?;
     }
-
-    /// Where the value of a key stands: the file, the environment, or the defaults.
-    pub(super) fn origin(&self, key: &str) -> String {
-        let mut value = Some(&self.merged.cache);
-        for part in key.split('.') {
-            // Lists come from one source as a whole.
-            let part = part.split('[').next().unwrap_or(part);
-            value = match value {
-                Some(Value {
-                    kind: ValueKind::Array(_),
-                    ..
-                }) => break,
-                Some(value) => child(value, part),
-                None => break,
-            };
-        }
-        let from_environment = value.and_then(Value::origin) == Some(ENVIRONMENT);
-        match &self.file {
-            _ if from_environment => ENVIRONMENT.to_owned(),
-            Some(file) => file.clone(),
-            None => "the defaults".to_owned(),
-        }
-    }
+    Ok(settings)
 }
 
-fn parse(text: &str, origin: &str) -> Result<Config, ConfigError> {
-    let source = File::from_str(text, FileFormat::Toml);
-    Config::builder()
-        .add_source(source)
-        .build()
-        .map_err(|error| syntax(origin, error))
+/// What errors call the file, if there is one.
+pub(super) fn name(file: Option<&Path>) -> String {
+    let name = file.map(|file| file.display().to_string());
+    name.unwrap_or_else(|| "the defaults".to_owned())
 }
 
-fn syntax(origin: &str, error: config::ConfigError) -> ConfigError {
+fn syntax(file: &str, error: &config::ConfigError) -> ConfigError {
     // A parser's message spans lines; ours are one line each.
     let text = error.to_string();
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let words: Vec<_> = text.split_whitespace().collect();
     ConfigError::Syntax {
+        file: file.to_owned(),
+        reason: words.join(" "),
+    }
+}
+
+/// What the values mean, or what is wrong with the source that came last.
+fn checked(values: &Value, origin: &str) -> Result<Settings, ConfigError> {
+    serde_path_to_error::deserialize(values).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.inner().to_string());
+        if reason.starts_with("unknown field") {
+            // "unknown field `this`, expected one of `that`, `another`"
+            let mut names = reason.split('`').skip(1).step_by(2).map(str::to_owned);
+            let unknown = names.next().unwrap_or_default();
+            return self::unknown(key, &unknown, origin, names.collect());
+        }
+        let origin = origin.to_owned();
+        ConfigError::Value {
+            key,
+            origin,
+            reason,
+        }
+    })
+}
+
+fn unknown(key: String, name: &str, origin: &str, allowed: Vec<String>) -> ConfigError {
+    ConfigError::UnknownKey {
+        key,
         origin: origin.to_owned(),
-        reason: lines.join(" "),
+        suggestion: nearest(name, &allowed).map(str::to_owned),
+        allowed,
     }
 }
 
-fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    match &value.kind {
-        ValueKind::Table(table) => table.get(key),
+/// Whether a variable of the environment is meant for us.
+fn is_ours(name: &str) -> bool {
+    // Kubernetes tells all containers where a service is: one called `flows` in these.
+    let is_link = env::var_os("FLOWS_SERVICE_HOST").is_some()
+        && (name.starts_with("FLOWS_SERVICE_") || name.starts_with("FLOWS_PORT"));
+    name.starts_with("FLOWS_") && !is_link
+}
+
+/// The value that a variable replaces.
+fn value_of<'a>(variable: &str, values: &'a mut Value) -> Result<&'a mut Value, ConfigError> {
+    let sections = values.as_object_mut().into_iter().flatten();
+    let keys = sections.flat_map(|(section, keys)| {
+        let keys = keys.as_object_mut().into_iter().flatten();
+        keys.map(move |(key, value)| (format!("FLOWS__{section}__{key}").to_uppercase(), value))
+    });
+    let mut names = Vec::new();
+    for (name, value) in keys {
+        if name == variable {
+            return Ok(value);
+        }
+        names.push(name);
+    }
+    Err(unknown(variable.to_owned(), variable, ENVIRONMENT, names))
+}
+
+/// A variable's text, as a value of the type of the one that it replaces if it can be one.
+fn typed(text: &str, value: &Value) -> Value {
+    let typed = match value {
+        Value::Number(_) => text.parse::<i64>().ok().map(Value::from),
+        Value::Bool(_) => text.parse::<bool>().ok().map(Value::from),
         _ => None,
-    }
-}
-
-/// A key as it is written in its source.
-fn written(path: &str, untyped: bool) -> String {
-    if untyped {
-        format!("FLOWS__{}", path.to_uppercase().replace('.', "__"))
-    } else {
-        path.to_owned()
-    }
-}
-
-/// Refuses a key that the defaults lack and a value of another type than theirs. What comes from
-/// the environment is a string, which may be a number's.
-fn verify(
-    value: &Value,
-    default: &Value,
-    path: &str,
-    origin: &str,
-    untyped: bool,
-) -> Result<(), ConfigError> {
-    use ValueKind::{Array, Boolean, I64, String, Table};
-    match (&value.kind, &default.kind) {
-        (Table(values), Table(defaults)) => {
-            for (key, value) in values {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let Some(default) = defaults.get(key) else {
-                    let mut allowed: Vec<_> = defaults.keys().cloned().collect();
-                    allowed.sort();
-                    return Err(ConfigError::UnknownKey {
-                        suggestion: nearest(key, &allowed).map(str::to_owned),
-                        key: written(&path, untyped),
-                        origin: origin.to_owned(),
-                        allowed,
-                    });
-                };
-                verify(value, default, &path, origin, untyped)?;
-            }
-            Ok(())
-        }
-        (Array(values), Array(defaults)) => {
-            // Every list of the defaults has an element.
-            let default = &defaults[0];
-            for (i, value) in values.iter().enumerate() {
-                let path = format!("{path}[{i}]");
-                complete(value, default, &path, origin)?;
-                verify(value, default, &path, origin, untyped)?;
-            }
-            Ok(())
-        }
-        (String(_), String(_)) | (I64(_), I64(_)) | (Boolean(_), Boolean(_)) => Ok(()),
-        (String(text), I64(_)) if untyped && text.parse::<i64>().is_ok() => Ok(()),
-        (String(text), Boolean(_)) if untyped && text.parse::<bool>().is_ok() => Ok(()),
-        (found, expected) => Err(ConfigError::Value {
-            key: written(path, untyped),
-            origin: origin.to_owned(),
-            found: format!("{} ({value})", kind(found)),
-            allowed: kind(expected).to_owned(),
-        }),
-    }
-}
-
-/// The keys of a list's element that may be left out: their defaults are not those of the element.
-const OPTIONAL: [&str; 3] = ["default_format", "filters", "nullable"];
-
-/// Refuses an element of a list that lacks a key.
-fn complete(value: &Value, default: &Value, path: &str, origin: &str) -> Result<(), ConfigError> {
-    let ValueKind::Table(defaults) = &default.kind else {
-        return Ok(());
     };
-    let missing = defaults
-        .iter()
-        .find(|(key, _)| !OPTIONAL.contains(&key.as_str()) && child(value, key).is_none());
-    match missing {
-        Some((key, default)) => Err(ConfigError::Value {
-            key: format!("{path}.{key}"),
-            origin: origin.to_owned(),
-            found: "missing".to_owned(),
-            allowed: kind(&default.kind).to_owned(),
-        }),
-        None => Ok(()),
-    }
-}
-
-fn kind(kind: &ValueKind) -> &'static str {
-    match kind {
-        ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
-        ValueKind::Float(_) => "a number with a point",
-        ValueKind::String(_) => "a string",
-        ValueKind::Table(_) => "a section",
-        ValueKind::Array(_) => "a list",
-        _ => "a whole number",
-    }
+    typed.unwrap_or_else(|| text.into())
 }

@@ -1,9 +1,11 @@
-//! `generate`, `formats`, `demo`, `--help`.
+//! `generate`, `formats`, `demo`, `--help`; what `serve` survives.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::harness::{Ran, assert_has, flows, folder, run, signal, wait_until};
+use crate::harness::{
+    FLOWS, Ran, Server, assert_has, flows, folder, run, signal, ten_records, wait_until,
+};
 
 #[test]
 fn help_explains_every_command_and_option() {
@@ -181,4 +183,58 @@ fn the_demo_serves_prints_what_to_ask_and_leaves_nothing() {
     signal(child.id(), "INT");
     wait_until("the demo has ended", || child.try_wait().unwrap().is_some());
     assert_eq!((child.wait().unwrap().code(), left()), (Some(0), 0));
+}
+
+#[test]
+fn the_demo_looks_for_its_address_before_it_makes_records() {
+    let folder = folder();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    // Making so many would take an hour.
+    let arguments = ["demo", "--rows", "1000000000", "--listen", &address];
+    let mut demo = flows(folder.path(), &arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until("the demo has ended", || demo.try_wait().unwrap().is_some());
+    let ran = Ran::from(demo.wait_with_output().unwrap());
+    ran.failed(1, &["cannot listen on", &address, "--listen"]);
+}
+
+#[test]
+fn a_hangup_does_not_end_the_server() {
+    let folder = folder();
+    let mut server = Server::of(folder.path(), &ten_records(folder.path()));
+    for _ in 0..2 {
+        server.signal("HUP");
+        server.logged(&["WARN", "SIGHUP is ignored", "restart"]);
+        server.document(FLOWS);
+    }
+    server.signal("TERM");
+    assert_eq!(server.ended(), Some(0));
+    assert_eq!(server.log().matches("SIGHUP").count(), 1);
+}
+
+#[test]
+fn a_server_whose_standard_output_is_closed_serves() {
+    let folder = folder();
+    ten_records(folder.path());
+    let log = folder.path().join("server.log");
+    let mut server = flows(folder.path(), &["serve", "--database", "ten.db"])
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(std::io::pipe().unwrap().1)
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let mut address = None;
+    wait_until("the log tells the address", || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        let rest = log.split_once("listening on http://").map(|(_, rest)| rest);
+        address = rest.and_then(|rest| rest.split(',').next()?.parse().ok());
+        address.is_some()
+    });
+    let address: std::net::SocketAddr = address.unwrap();
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    signal(server.id(), "TERM");
+    assert_eq!(server.wait().unwrap().code(), Some(0));
 }

@@ -103,22 +103,19 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         ("listen = 'x'", &["unknown key listen in c.toml", "server"]),
         (
             "[database]\npool_size = 'many'",
-            &[
-                "database.pool_size in c.toml is a string (many)",
-                "a whole number",
-            ],
+            &["database.pool_size in c.toml: \"many\" is not a whole number from 1 to 1024"],
         ),
         (
             "[database]\npool_size = 1.5",
-            &["database.pool_size", "a number with a point (1.5)"],
+            &["database.pool_size", "1.5 is not a whole number"],
         ),
         (
             "[database]\npool_size = true",
-            &["database.pool_size", "true or false"],
+            &["database.pool_size", "true is not a whole number"],
         ),
         (
             "[database]\npool_size = 0",
-            &["database.pool_size in c.toml is 0; it must be 1 to 1024"],
+            &["database.pool_size in c.toml: 0 is not a whole number from 1 to 1024"],
         ),
         (
             "[database]\npool_size = 99999999999",
@@ -134,11 +131,11 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         ),
         (
             "[database]\npath = ''",
-            &["database.path in c.toml is empty"],
+            &["database.path in c.toml: \"\" is not the path of a file"],
         ),
         (
             "[database]\npath = 5",
-            &["database.path in c.toml is a whole number (5); it must be a string"],
+            &["database.path in c.toml: 5 is not the path of a file"],
         ),
         (
             "[server]\nlisten = 'localhost'",
@@ -150,14 +147,17 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         ),
         (
             "server = 5",
-            &["server in c.toml is a whole number (5); it must be a section"],
+            &["server in c.toml: invalid type: integer `5`, expected a section"],
         ),
         ("[server", &["c.toml", "line 1"]),
         (
             "[server]\nlisten = '127.0.0.1:1'\nlisten = '127.0.0.1:2'",
             &["c.toml", "duplicate key"],
         ),
-        ("streams = []", &["streams in c.toml is empty"]),
+        (
+            "streams = []",
+            &["streams in c.toml: empty; it must be at least one"],
+        ),
     ] {
         check(folder.path(), configuration).failed(2, parts);
     }
@@ -171,17 +171,51 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         (
             "FLOWS__DATABASE__POOL_SIZE",
             "0",
-            &["database.pool_size in the environment is 0"],
+            &["database.pool_size in FLOWS__DATABASE__POOL_SIZE: 0 is not a whole number"],
         ),
         (
             "FLOWS__DATABASE__POOL_SIZE",
             "x",
-            &["FLOWS__DATABASE__POOL_SIZE in the environment is a string (x)"],
+            &["database.pool_size in FLOWS__DATABASE__POOL_SIZE: \"x\" is not a whole number"],
         ),
         (
             "FLOWS__STREAMS",
             "x",
-            &["FLOWS__STREAMS in the environment", "a list"],
+            &["unknown key FLOWS__STREAMS in the environment"],
+        ),
+        (
+            "FLOWS__DATABASE__PAGE_READER",
+            "maybe",
+            &[
+                "database.page_reader in FLOWS__DATABASE__PAGE_READER",
+                "maybe",
+                "a boolean",
+            ],
+        ),
+        // One underscore, a key without its section, what other servers call it.
+        (
+            "FLOWS_SERVER_LISTEN",
+            "127.0.0.1:1",
+            &[
+                "unknown key FLOWS_SERVER_LISTEN in the environment; did you mean FLOWS__SERVER__LISTEN?",
+            ],
+        ),
+        (
+            "FLOWS_POOL_SIZE",
+            "1",
+            &[
+                "unknown key FLOWS_POOL_SIZE",
+                "allowed here: ",
+                "FLOWS__DATABASE__POOL_SIZE",
+            ],
+        ),
+        (
+            "FLOWS_PORT",
+            "5001",
+            &[
+                "unknown key FLOWS_PORT in the environment",
+                "FLOWS__SERVER__LISTEN",
+            ],
         ),
     ] {
         let ran = flows(folder.path(), &["check"])
@@ -233,7 +267,7 @@ fn streams_are_checked() {
             "'integer'",
             "'text'",
             &[
-                "streams[0].columns[0].type in c.toml is \"text\"; it must be \"integer\"",
+                "streams[0].columns[0].type in c.toml: \"text\"; it must be \"integer\"",
                 "time or id column",
             ],
         ),
@@ -241,14 +275,17 @@ fn streams_are_checked() {
             "'integer'",
             "'integer', nullable = true",
             &[
-                "streams[0].columns[0].nullable in c.toml is true",
+                "streams[0].columns[0].nullable in c.toml: true",
                 "time or id column",
             ],
         ),
         (
             "type = 'text'",
             "type = 'text', null = true",
-            &["unknown key streams[0].columns[1].null"],
+            &[
+                "unknown key streams[0].columns[1].null in c.toml",
+                "nullable",
+            ],
         ),
         (
             "id = 'id'",
@@ -258,12 +295,25 @@ fn streams_are_checked() {
         (
             "table = 't'\n",
             "",
-            &["streams[0].table in c.toml is missing; it must be a string"],
+            &["streams[0] in c.toml: missing field `table`"],
+        ),
+        (
+            "'t'",
+            "5",
+            &["streams[0].table in c.toml: invalid type: integer `5`, expected a string"],
+        ),
+        (
+            "{ name = 'x', type = 'text' }",
+            "'x'",
+            &[
+                "streams[0].columns[1] in c.toml",
+                "expected a column, { name",
+            ],
         ),
         (
             "'x', type = 'text'",
             "'x'",
-            &["streams[0].columns[1].type in c.toml is missing"],
+            &["streams[0].columns[1] in c.toml: missing field `type`"],
         ),
     ] {
         check(folder.path(), &stream(from, to)).failed(2, parts);
@@ -283,4 +333,20 @@ fn streams_are_checked() {
     let ran = check(folder.path(), &stream("'s'", "'s'"));
     assert_has(&ran.stdout, &["stream s: no table t"]);
     assert!(!ran.stdout.contains("stream flows"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_called_flows_is_not_ours() {
+    let folder = folder();
+    ten_records(folder.path());
+    let mut check = flows(folder.path(), &["check", "--database", "ten.db"]);
+    for (name, value) in [
+        ("FLOWS_SERVICE_HOST", "10.0.0.1"),
+        ("FLOWS_SERVICE_PORT", "5000"),
+        ("FLOWS_PORT", "tcp://10.0.0.1:5000"),
+        ("FLOWS_PORT_5000_TCP_ADDR", "10.0.0.1"),
+    ] {
+        check.env(name, value);
+    }
+    Ran::from(check.output().unwrap()).fine();
 }

@@ -199,8 +199,17 @@ impl Server {
 
     /// Starts a command that prints `listening on http://ADDRESS`.
     pub(crate) fn start(folder: &Path, command: &mut Command) -> Server {
+        let log = File::create(folder.join("server.log")).unwrap();
+        Server::logging_to(log, folder, command)
+    }
+
+    /// Starts such a command with this standard error.
+    pub(crate) fn logging_to(
+        stderr: impl Into<Stdio>,
+        folder: &Path,
+        command: &mut Command,
+    ) -> Server {
         let log = folder.join("server.log");
-        let stderr = File::create(&log).unwrap();
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -212,7 +221,7 @@ impl Server {
             .unwrap();
         let address = line.trim_end().strip_prefix("listening on http://");
         let address = address.unwrap_or_else(|| {
-            panic!("{line:?}: {}", fs::read_to_string(&log).unwrap());
+            panic!("{line:?}: {}", fs::read_to_string(&log).unwrap_or_default());
         });
         Server {
             child,

@@ -18,10 +18,12 @@
 //! | `differential` | random requests of random tables, against Python's sqlite3 |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
-//! | `commands` | `generate`, `formats`, `demo`, `--help` |
+//! | `commands` | `generate`, `formats`, `demo`, `--help`; what `serve` survives |
 //! | `import` | `flows import` |
 //! | `check` | `flows check` |
 //! | `configuration` | file, environment, flags |
+//! | `descriptors` | how many files and sockets the process may open |
+//! | `log` | a standard error that cannot be written |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
 mod broken;
@@ -29,6 +31,7 @@ mod check;
 mod clients;
 mod commands;
 mod configuration;
+mod descriptors;
 mod differential;
 mod endpoint;
 mod files;
@@ -36,6 +39,7 @@ mod foreign;
 mod harness;
 mod import;
 mod lists;
+mod log;
 mod negotiation;
 mod positions;
 mod proxy;
