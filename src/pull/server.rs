@@ -55,35 +55,26 @@ impl<'p> Server<'p> {
         }
     }
 
-    /// The reply whose records come into the next file.
+    /// The reply whose records come into the next file: the next ones, at most so many as a file gets.
     pub(super) fn next(&self, after: Option<&str>) -> Result<Page<'_>, Failure> {
-        if self.pull.filters.is_empty() {
-            return self.page(after);
+        let limit = self.pull.max_rows.to_string();
+        let mut parameters = vec![("format", self.pull.format.name), ("limit", &limit)];
+        if let Some(columns) = &self.pull.columns {
+            parameters.push(("columns", columns));
         }
-        // Where so many records end is known of all, not of those that a filter lets through.
-        let (position, more) = self.end(after)?;
-        let is_new = position.is_some() && position.as_deref() != after;
-        let mut page = self.filtered(after, position.as_deref(), is_new)?;
-        page.more = is_new && more;
-        Ok(page)
-    }
-
-    /// The next records, at most so many as a file gets.
-    fn page(&self, after: Option<&str>) -> Result<Page<'_>, Failure> {
-        let limit = self.pull.max_rows.to_string();
-        let url = self.document(after, &[("limit", &limit)]);
+        let has_filters = !self.pull.filters.is_empty();
+        if has_filters {
+            // A reply whose filters let nothing through ends where they were tried up to, and is no file.
+            parameters.push(("count", "exact"));
+        }
+        let filters = self.pull.filters.iter();
+        parameters.extend(filters.map(|(column, filter)| (column.as_str(), filter.as_str())));
+        let url = self.url(after, &parameters);
         let reply = self.get(&url)?;
-        self.read(url, after, reply)
-    }
-
-    /// Where the next so many records end, whatever filters let through of them, and whether there
-    /// are more.
-    fn end(&self, after: Option<&str>) -> Result<(Option<String>, bool), Failure> {
-        let limit = self.pull.max_rows.to_string();
-        // Even an empty JSON document has a length, which a head tells.
-        let url = self.url(after, &[("limit", &limit), ("format", "json")]);
-        let reply = self.checked(&url, &["application/json"], self.agent.head(&url).call())?;
-        self.stated_end(&url, after, reply.headers())
+        let empty = has_filters && is_without_records(&url, reply.headers())?;
+        let mut page = self.read(url, after, reply)?;
+        page.empty = empty;
+        Ok(page)
     }
 
     /// Where a reply says that it ends, and whether there is more.
@@ -122,54 +113,12 @@ impl<'p> Server<'p> {
         let url = self.url(None, &[("limit", "1"), ("format", "ndjson")]);
         let reply = self.checked(&url, &["application/x-ndjson"], self.agent.get(&url).call())?;
         if reply.headers().contains_key(POSITION) {
-            let reason = "the first records came meanwhile".to_owned();
-            return Err(Failure::passing(&url, reason));
+            let reason = "a reply did not say where it ends; its records may have come meanwhile";
+            return Err(Failure::passing(&url, reason.to_owned()));
         }
         let read = reply.into_body().into_reader().read(&mut [0]);
         read.map(|read| read == 0)
             .map_err(|error| Failure::passing(&url, broke_off(&error)))
-    }
-
-    /// The records up to a position that filters let through; none if none `is_new`, which tells
-    /// whether the server takes the filters.
-    fn filtered(
-        &self,
-        after: Option<&str>,
-        until: Option<&str>,
-        is_new: bool,
-    ) -> Result<Page<'_>, Failure> {
-        let mut parameters = vec![("count", "exact")];
-        if !is_new {
-            parameters.push(("limit", "0"));
-        }
-        parameters.extend(until.map(|until| ("until", until)));
-        let filters = self.pull.filters.iter();
-        parameters.extend(filters.map(|(column, filter)| (column.as_str(), filter.as_str())));
-        let url = self.document(after, &parameters);
-        let reply = self.get(&url)?;
-        let Some(count) = reply.headers().get("flows-count") else {
-            let reason = "the reply does not say how many records it has: a proxy in between has \
-                          removed Flows-Count";
-            return Err(refused(&url, reason.to_owned()));
-        };
-        let empty = count == "0";
-        let mut page = self.read(url, after, reply)?;
-        page.empty = empty;
-        page.position = until.map(str::to_owned);
-        Ok(page)
-    }
-
-    /// The URL of records in the format and with the columns that are pulled.
-    fn document(&self, after: Option<&str>, parameters: &[(&str, &str)]) -> String {
-        let mut all = vec![("format", self.pull.format.name)];
-        all.extend(
-            self.pull
-                .columns
-                .as_deref()
-                .map(|columns| ("columns", columns)),
-        );
-        all.extend(parameters);
-        self.url(after, &all)
     }
 
     fn url(&self, after: Option<&str>, parameters: &[(&str, &str)]) -> String {
@@ -285,6 +234,16 @@ impl<'p> Server<'p> {
             body,
         })
     }
+}
+
+/// Whether a reply that was asked to count its records has none.
+fn is_without_records(url: &str, headers: &HeaderMap) -> Result<bool, Failure> {
+    let Some(count) = headers.get("flows-count") else {
+        let reason = "the reply does not say how many records it has: a proxy in between has removed \
+                      Flows-Count";
+        return Err(refused(url, reason.to_owned()));
+    };
+    Ok(count == "0")
 }
 
 /// What an error while a body is read says.

@@ -136,7 +136,7 @@ fn filters_columns_order_and_format_are_the_requests() {
         "--order",
         "id",
         "--max-rows",
-        "3000",
+        "1000",
         "--filter",
         "protocol=6",
         "--filter",
@@ -147,7 +147,9 @@ fn filters_columns_order_and_format_are_the_requests() {
     let complete = server.document(&format!("{FLOWS}.csv?{query}"));
     let (header, records) = complete.split_once('\n').unwrap();
     let files = files(folder.path());
-    assert!(files.len() >= 6, "{}", files.len());
+    // Each file has as many records as it may, of those that the filters let through.
+    assert_eq!(files.len(), records.lines().count().div_ceil(1000));
+    assert!(files.len() > 2);
     let mut pulled = String::new();
     for (name, text) in files {
         assert!(
