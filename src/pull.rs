@@ -1,14 +1,14 @@
 //! Pulls what is new of a stream into a folder: complete files, each record once.
 //!
-//! Each file is one complete reply, called after the positions that it lies between. The next position is
-//! kept beside them, and noted when a file is complete but has not got its name yet. So a run that was
-//! killed at any moment is gone on with: the file that is noted gets its name, any other is thrown
-//! away; files that have their names are never looked at again.
+//! Each file is one complete reply, named after the positions that it lies between. The next position is
+//! kept beside them, and is noted once a file is complete, just before it gets its name. So the next run
+//! takes up from one that was killed at any moment: the file that is noted gets its name, any other
+//! unfinished one is removed; files that have their names are never looked at again.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `pull/folder.rs` | the files, the state, the lock |
-//! | `pull/server.rs` | requests, and which failures are worth another try |
+//! | `pull/server.rs` | requests, and which failures are worth retrying |
 //! | `pull/unzstd.rs` | decompression, within bounds |
 
 mod folder;
@@ -28,7 +28,7 @@ use crate::selection::Order;
 use folder::{Folder, Part};
 use server::{Page, Server, broke_off};
 
-/// The longest that a try waits for the next one.
+/// The longest wait before a retry.
 const LAST_DELAY: Duration = Duration::from_secs(8);
 
 /// What is pulled, and where to.
@@ -36,7 +36,7 @@ const LAST_DELAY: Duration = Duration::from_secs(8);
 pub struct Pull {
     /// The stream's URL, without a query.
     pub url: String,
-    /// The folder, which is made if there is none.
+    /// The folder, which is created if there is none.
     pub folder: PathBuf,
     /// The format.
     pub format: &'static Format,
@@ -53,15 +53,15 @@ pub struct Pull {
 /// What was pulled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pulled {
-    /// How many files there are more.
+    /// How many new files there are.
     pub files: u64,
-    /// How many bytes they have.
+    /// How many bytes they hold.
     pub bytes: u64,
-    /// Where the next run goes on.
+    /// Where the next run continues.
     pub position: Option<String>,
 }
 
-/// Why not all that is new was pulled. The folder is as the last complete file left it.
+/// Why a pull stopped early. The folder is as the last complete file left it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PullError {
@@ -71,7 +71,7 @@ pub enum PullError {
         /// The folder.
         folder: PathBuf,
     },
-    /// The server cannot be reached, has no time, or broke off, again and again.
+    /// The server could not be reached, was busy, or broke off, again and again.
     #[error("{url}: {reason}; the next run goes on where this one stopped")]
     TryLater {
         /// The URL that was asked for.
@@ -79,7 +79,7 @@ pub enum PullError {
         /// What went wrong last.
         reason: String,
     },
-    /// What the server says makes no sense of, or refuses, the request.
+    /// The server refused the request, or its reply makes no sense.
     #[error("{url}: {reason}")]
     Refused {
         /// The URL that was asked for.
@@ -103,15 +103,15 @@ pub enum PullError {
         /// What the system said.
         reason: io::Error,
     },
-    /// The folder holds what was pulled otherwise.
+    /// The folder holds what was pulled from elsewhere, or with other options.
     #[error("{} holds what was pulled from {found}; --to names another folder", folder.display())]
     Other {
         /// The folder.
         folder: PathBuf,
-        /// URL and options of what it holds.
+        /// The URL and options of what it holds.
         found: String,
     },
-    /// The state cannot be read.
+    /// The state is not one, or cannot be read.
     #[error("{} is not a state of `flows pull`: {reason}; restore it, or pull into another folder", path.display())]
     State {
         /// The file.
@@ -122,11 +122,11 @@ pub enum PullError {
 }
 
 impl PullError {
-    /// Whether a later run may well succeed.
+    /// Whether a later run may succeed though nobody changes anything.
     pub fn is_temporary(&self) -> bool {
         match self {
             PullError::Running { .. } | PullError::TryLater { .. } => true,
-            // Only what somebody or something else may well free; a permission does not come by itself.
+            // Space may be freed, and a file server come back; a permission does not appear by itself.
             PullError::Folder { reason, .. } | PullError::Write { reason, .. } => matches!(
                 reason.kind(),
                 io::ErrorKind::StorageFull
@@ -141,10 +141,10 @@ impl PullError {
 }
 
 impl Pull {
-    /// Pulls file after file until nothing is new, and tells `bar` how far it is.
+    /// Pulls file after file until nothing is new, and shows its progress in `bar`.
     ///
     /// # Errors
-    /// Why it stopped before. What was pulled until then is there, and is not pulled again.
+    /// Why it stopped early. What was pulled until then stays, and is not pulled again.
     pub fn run(&self, bar: &ProgressBar) -> Result<Pulled, PullError> {
         let folder = Folder::open(self)?;
         let server = Server::new(self);
@@ -161,7 +161,7 @@ impl Pull {
                     let page = server.next(after.as_deref())?;
                     saved(page, folder, after.as_deref(), bar)
                 });
-                // Files get their names one after another, while the next one already comes.
+                // Files get their names one after another, each while the next one is on its way.
                 if let Some(finishing) = finishing.take() {
                     joined(finishing)?;
                 }
@@ -192,7 +192,7 @@ impl Pull {
         })
     }
 
-    /// Tries again what may succeed later, at growing distances.
+    /// Retries what may succeed later, after longer and longer waits.
     fn persistently<T>(
         &self,
         mut step: impl FnMut() -> Result<T, Failure>,
@@ -214,7 +214,7 @@ impl Pull {
     }
 }
 
-/// Writes what comes into a file, if there is anything new.
+/// Writes a page into a file, if there is anything new.
 fn saved<'f>(
     page: Page<'_>,
     folder: &'f Folder,
@@ -252,7 +252,7 @@ fn saved<'f>(
             part.write(&piece[..read])?;
         }
         if part.bytes == 0 {
-            // Cut off before its first byte by something that says it was all.
+            // Something cut it off before its first byte, and says that this is all.
             let reason = format!("the reply is empty, and says that it ends at {position}");
             return Err(Failure::passing(&url, reason));
         }
@@ -262,25 +262,25 @@ fn saved<'f>(
     Ok(done)
 }
 
-/// What came of a file that got its name in the meantime.
+/// Waits for a thread, and returns what it returned.
 fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// What a page came to.
+/// What came of a page.
 #[derive(Default)]
 struct Done<'f> {
-    /// Where the next one goes on, if that is somewhere else.
+    /// Where it ends; `None` if there was nothing new.
     position: Option<String>,
-    /// Whether there is a next one.
+    /// Whether there is more after it.
     more: bool,
-    /// Its file, if it has one, with all that belongs into it.
+    /// Its file, complete but for its name; `None` if the page has no record.
     part: Option<Part<'f>>,
 }
 
 /// Why a step failed.
 enum Failure {
-    /// Another try may succeed, after that time if the server says so.
+    /// A retry may succeed, after that time if the server says so.
     Passing {
         url: String,
         reason: String,

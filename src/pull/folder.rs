@@ -15,33 +15,33 @@ const STATE: &str = ".flows-pull.json";
 /// The lock's file.
 const LOCK: &str = ".flows-pull.lock";
 
-/// What a file is called after its final name until it is complete.
+/// What follows a file's name until it is complete.
 const PART: &str = ".part";
 
-/// What is kept from one run to the next.
+/// What one run leaves to the next.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct State {
-    /// What is pulled: positions of anything else mean something else.
+    /// What is pulled: a position means nothing in another stream or order.
     source: String,
-    /// The next run goes on after it.
+    /// The next run continues after it.
     position: Option<String>,
-    /// The file that ends there. It is complete, but it may still be called `.part`.
+    /// The file that ends there. It is complete, but its name may still end in `.part`.
     #[serde(alias = "whole")]
     complete: Option<String>,
 }
 
-/// A folder that this run alone writes into.
+/// A folder that only this run writes into.
 pub(super) struct Folder {
     path: PathBuf,
     stream: String,
     extension: &'static str,
     state: State,
-    /// Holds the lock as long as it is open.
+    /// Holds the lock while it is open.
     _lock: File,
 }
 
 impl Folder {
-    /// Locks the folder, and tidies up after a run that was killed.
+    /// Locks the folder, and finishes what a run that was killed left.
     pub(super) fn open(pull: &Pull) -> Result<Folder, PullError> {
         let path = &pull.folder;
         let unusable = |path: &Path, reason| PullError::Folder {
@@ -78,12 +78,12 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Where to go on, if anything was pulled.
+    /// Where to continue, if anything was pulled.
     pub(super) fn position(&self) -> Option<&str> {
         self.state.position.as_deref()
     }
 
-    /// Reads what was kept, if anything was pulled yet.
+    /// Reads what the last run left; whether there was one.
     fn read_state(&mut self, pull: &Pull) -> Result<bool, PullError> {
         let path = self.path.join(STATE);
         let failed = |reason: String| PullError::State {
@@ -101,7 +101,7 @@ impl Folder {
         let state: State =
             serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
         if state.source != self.state.source && state.position.is_none() {
-            // Nothing came of it.
+            // That run got nothing.
             return Ok(false);
         }
         if state.source != self.state.source {
@@ -122,8 +122,8 @@ impl Folder {
         Ok(true)
     }
 
-    /// Gives the file that is noted its name, and removes those that are not complete. `known` says
-    /// whether there was a state.
+    /// Gives the noted file its name, and removes those that are not complete. `known` says whether
+    /// there was a state.
     fn tidy(&mut self, known: bool) -> Result<(), PullError> {
         let failed = |reason| write(&self.path, reason);
         if let Some(complete) = &self.state.complete {
@@ -132,7 +132,7 @@ impl Folder {
                 self.path.join(complete),
             ) {
                 Ok(()) => self.sync().map_err(failed)?,
-                // It has its name already.
+                // It already has its name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
             }
@@ -158,7 +158,7 @@ impl Folder {
         if known {
             return Ok(());
         }
-        // The state comes before the first file, so that no file is taken for another pull's.
+        // The state comes before the first file, so that no file is mistaken for another pull's.
         self.note(None, None)
     }
 
@@ -175,12 +175,12 @@ impl Folder {
         })
     }
 
-    /// Makes sure that names are on the disk.
+    /// Makes sure that the names of files are on the disk.
     fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Notes where to go on, and the file that ends there, at once or not at all.
+    /// Notes where to continue, and the file that ends there, atomically.
     pub(super) fn note(
         &self,
         position: Option<&str>,
@@ -207,7 +207,7 @@ impl Folder {
         })
     }
 
-    /// Begins the file of the records between two positions.
+    /// Starts the file of the records between two positions.
     pub(super) fn part(&self, after: Option<&str>, until: &str) -> Result<Part<'_>, PullError> {
         let (from, to) = (in_name(after), in_name(Some(until)));
         let complete = format!("{}-{from}-{to}.{}", self.stream, self.extension);
@@ -224,7 +224,7 @@ impl Folder {
     }
 }
 
-/// A file that has not got its name yet. Dropped, it is gone.
+/// A file that does not have its name yet. Dropping it removes it.
 pub(super) struct Part<'f> {
     folder: &'f Folder,
     path: PathBuf,
@@ -244,8 +244,7 @@ impl Part<'_> {
         written.map_err(|reason| write(&self.path, reason))
     }
 
-    /// Notes that it is complete and ends at `position`, and gives it its name, when all of it is on the
-    /// disk.
+    /// Makes sure that all of it is on the disk, notes that it ends at `position`, and gives it its name.
     pub(super) fn finish(mut self, position: &str) -> Result<(), PullError> {
         let failed = |reason| write(&self.path, reason);
         self.file.sync_all().map_err(failed)?;
@@ -260,7 +259,7 @@ impl Part<'_> {
 impl Drop for Part<'_> {
     fn drop(&mut self) {
         if !self.noted {
-            // The next run throws away what cannot be now.
+            // The next run removes what cannot be removed now.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -279,7 +278,7 @@ fn source(pull: &Pull) -> String {
     source
 }
 
-/// A position in a file's name, where a colon is in the way of many a tool.
+/// A position in a file's name, where many tools cannot take a colon.
 fn in_name(position: Option<&str>) -> String {
     position.map_or("start".to_owned(), |position| position.replace(':', "_"))
 }

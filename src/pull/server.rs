@@ -1,4 +1,4 @@
-//! Requests to the server, and which failures are worth another try.
+//! Requests to the server, and which failures are worth retrying.
 
 use std::cell::Cell;
 use std::io::{self, Read};
@@ -14,8 +14,7 @@ use super::{Failure, Pull, PullError};
 /// The header that says where a reply ends.
 const POSITION: &str = "flows-position";
 
-/// How long the server may be silent. A reply's head waits for its first records, which a sort may
-/// keep for long.
+/// How long the server may be silent. A reply's head waits for its first records, and so for a sort.
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// The server that is pulled from.
@@ -42,7 +41,7 @@ impl<'p> Server<'p> {
     pub(super) fn new(pull: &'p Pull) -> Server<'p> {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // Where it leads may be without the query, and then from the beginning.
+            // A redirect may lose the query, and so start from the beginning.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
@@ -55,7 +54,7 @@ impl<'p> Server<'p> {
         }
     }
 
-    /// The reply whose records come into the next file: the next ones, at most so many as a file gets.
+    /// The reply with the records of the next file.
     pub(super) fn next(&self, after: Option<&str>) -> Result<Page<'_>, Failure> {
         let limit = self.pull.max_rows.to_string();
         let mut parameters = vec![("format", self.pull.format.name), ("limit", &limit)];
@@ -181,7 +180,7 @@ impl<'p> Server<'p> {
             "{status}: {}",
             problem["detail"].as_str().unwrap_or(text.trim())
         );
-        // The server is stopping, behind a proxy that is alone, or has too much to do.
+        // The server is stopping, gone from behind its proxy, or too busy.
         if matches!(status.as_u16(), 429 | 502 | 503 | 504) {
             let after = after.map(Duration::from_secs);
             return Err(Failure::Passing {
@@ -236,7 +235,7 @@ impl<'p> Server<'p> {
     }
 }
 
-/// Whether a reply that was asked to count its records has none.
+/// Whether a reply that counts its records has none.
 fn is_without_records(url: &str, headers: &HeaderMap) -> Result<bool, Failure> {
     let Some(count) = headers.get("flows-count") else {
         let reason = "the reply does not say how many records it has: a proxy in between has removed \
