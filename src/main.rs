@@ -378,7 +378,8 @@ impl Bound {
                 });
             };
             let app = App::new(&config, formats, store);
-            server::serve(self.listener, app, &config.server, stop).await;
+            let sockets = self.share.sockets;
+            server::serve(self.listener, sockets, app, &config.server, stop).await;
             Ok::<_, anyhow::Error>(())
         })?;
         // Scans whose client was cut off end within milliseconds.

@@ -94,7 +94,14 @@ fn serve(folder: &Path, sorted: bool) -> SocketAddr {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let store = Arc::new(Sqlite::new(&config.database));
             let app = App::new(&config, Registry::load().unwrap(), store);
-            server::serve(listener, app, &config.server, std::future::pending()).await;
+            server::serve(
+                listener,
+                usize::MAX,
+                app,
+                &config.server,
+                std::future::pending(),
+            )
+            .await;
         });
     });
     address

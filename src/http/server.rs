@@ -33,10 +33,12 @@ use super::wire::{Socket, Wire};
 use super::{App, refused};
 use crate::config::Server;
 
-/// Serves until `stop` is ready; then accepts no more, gives running streams the configured time to
-/// finish, and breaks those that are left. Dropped, it breaks all at once.
+/// Serves at most so many connections at once until `stop` is ready; then accepts no more, gives
+/// running streams the configured time to finish, and breaks those that are left. Dropped, it breaks
+/// all at once.
 pub async fn serve(
     listener: TcpListener,
+    sockets: usize,
     app: App,
     server: &Server,
     stop: impl Future<Output = ()>,
@@ -49,7 +51,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < sockets => match accepted {
                 Ok((tcp, _)) => {
                     let stop = Stop { stopped: stopped.clone(), breaking: Arc::clone(&breaking) };
                     connections.spawn(connection(tcp, routes.clone(), server.head, server.stall, stop));

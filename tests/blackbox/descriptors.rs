@@ -5,19 +5,19 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{FLOWS, Ran, Server, flows, folder, generated, ten_records, wait_until};
+use crate::harness::{
+    FLOWS, Ran, Reply, Server, flows, folder, generated, ten_records, wait_until,
+};
 
 /// The server, in a shell with these limits.
 fn serve(limits: &str, folder: &Path) -> Command {
     ten_records(folder);
-    let serve = flows(
-        folder,
-        &["serve", "--database", "ten.db", "--listen", "127.0.0.1:0"],
-    );
+    let serve = flows(folder, &["serve", "--listen", "127.0.0.1:0"]);
     let mut shell = Command::new("sh");
     let script = format!("{limits}; exec \"$@\"");
     shell.args(["-c", &script, "sh"]).arg(serve.get_program());
     shell.args(serve.get_args()).current_dir(folder).env_clear();
+    shell.env("FLOWS__DATABASE__PATH", "ten.db");
     shell
 }
 
@@ -38,6 +38,40 @@ fn the_pool_is_bounded_by_what_may_be_open_and_the_log_says_so() {
         "database.pool_size",
     ]);
     assert_eq!(server.get(FLOWS).status, 200);
+}
+
+#[test]
+fn more_clients_than_may_be_open_are_served_in_turn() {
+    let folder = folder();
+    let database = generated(folder.path(), 20_000);
+    rusqlite::Connection::open(&database)
+        .unwrap()
+        .execute_batch("PRAGMA journal_mode = WAL; UPDATE flows SET duration = 1 WHERE id = 1")
+        .unwrap();
+    let mut serve = serve("ulimit -n 60", folder.path());
+    let server = Server::start(folder.path(), serve.env("FLOWS__DATABASE__PATH", &database));
+    let ask = |path: &str| {
+        let asked: Vec<_> = (0..120).map(|_| server.ask(path)).collect();
+        for tcp in asked {
+            let reply = Reply::read(tcp);
+            assert_eq!(
+                (reply.status, reply.complete),
+                (200, true),
+                "{}",
+                reply.body
+            );
+            assert!(open(&server) <= 60);
+        }
+    };
+    // Whole tables, sorts, small windows.
+    ask(&format!("{FLOWS}.csv"));
+    ask(&format!("{FLOWS}.csv?order=id&byte_count=gt.100"));
+    ask(&format!("{FLOWS}?limit=1"));
+    let log = server.log();
+    assert!(
+        !log.contains("cannot accept") && !log.contains("Too many"),
+        "{log}"
+    );
 }
 
 #[test]
