@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -22,6 +23,17 @@ pub(crate) fn some_time() -> Duration {
 /// Whether `tests/run --long` runs the tests.
 pub(crate) fn is_long() -> bool {
     std::env::var_os("LONG_TESTS").is_some()
+}
+
+/// Whether nothing can come in slices at once; says so.
+pub(crate) fn is_one_core() -> bool {
+    let is = std::thread::available_parallelism().unwrap().get() == 1;
+    if is {
+        // Not by a macro, whose lines the tests' runner keeps to itself.
+        let line = b"one core: slices at once are not tested\n";
+        std::io::stderr().write_all(line).unwrap();
+    }
+    is
 }
 
 /// The path below which the stream `flows` is.
@@ -301,6 +313,46 @@ impl Server {
         assert_eq!(reply.status, 200, "{}", reply.body);
         assert!(reply.complete);
         reply.bytes
+    }
+
+    /// The bytes at a path, which must be complete, and in how many slices they were written.
+    #[track_caller]
+    pub(crate) fn sliced(&self, path: &str) -> (Vec<u8>, u64) {
+        static ASKED: AtomicU64 = AtomicU64::new(0);
+        let id = format!("sliced-{}", ASKED.fetch_add(1, Ordering::Relaxed));
+        let reply = self.with_head("GET", path, &format!("X-Request-Id: {id}\r\n"));
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert!(reply.complete);
+        let line = self.logged(&[&format!("id=\"{id}\""), "slices="]);
+        let slices = line.split("slices=").nth(1).unwrap();
+        (
+            reply.bytes,
+            slices.split(' ').next().unwrap().parse().unwrap(),
+        )
+    }
+
+    /// The bytes at a path, as written in several slices at once; it may be asked more than once until
+    /// a helper is idle.
+    #[track_caller]
+    pub(crate) fn in_slices(&self, path: &str) -> Vec<u8> {
+        if is_one_core() {
+            return self.bytes(path);
+        }
+        let mut document = Vec::new();
+        wait_until(&format!("{path} comes in slices"), || {
+            let (bytes, slices) = self.sliced(path);
+            document = bytes;
+            slices > 1
+        });
+        document
+    }
+
+    /// The bytes at a path, as written by one connection.
+    #[track_caller]
+    pub(crate) fn in_one_piece(&self, path: &str) -> Vec<u8> {
+        let (document, slices) = self.sliced(path);
+        assert_eq!(slices, 1, "{path}");
+        document
     }
 
     /// A complete reply to a request with these lines in its head besides `Host` and `Connection`.

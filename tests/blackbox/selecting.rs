@@ -252,7 +252,7 @@ fn filtered_slices_make_the_document_that_one_connection_makes() {
         "src_comp=like.C1*&scanned_after=1000000",
     ] {
         let path = format!("{FLOWS}.ndjson?{query}");
-        let (sliced, complete) = (many.bytes(&path), one.bytes(&path));
+        let (sliced, complete) = (many.in_slices(&path), one.in_one_piece(&path));
         assert!(complete.len() > 1 << 20, "{query}: {}", complete.len());
         assert!(sliced == complete, "{query}");
     }
