@@ -575,7 +575,7 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// The style of a template. Those there are are tested by imports on a terminal.
+/// The style of a template; tests that import on a terminal show that all are right.
 fn progress_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar())
 }

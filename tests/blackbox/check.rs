@@ -104,7 +104,7 @@ fn tables_and_columns_that_are_missing() {
 }
 
 #[test]
-fn the_index_it_advises_mends_the_sort() {
+fn the_index_it_advises_fixes_the_sort() {
     for (columns, cast) in [
         ("id INTEGER, time INTEGER", false),
         ("id, time INTEGER", true),
@@ -213,7 +213,7 @@ fn affinities_and_journals_are_warned_of() {
 }
 
 #[test]
-fn times_and_ids_that_are_no_integers_are_errors_with_the_reason() {
+fn times_and_ids_that_are_not_integers_are_errors_with_the_reason() {
     for (row, parts) in [
         (
             "1, '2020-01-01 00:00:00'",
