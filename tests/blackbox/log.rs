@@ -157,6 +157,8 @@ fn a_log_as_large_as_files_may_be_costs_no_request_and_tells_what_is_lost_when_t
     assert_eq!(server.ended(), Some(0));
     let (told, lost) = numbers(&full[..full.rfind('\n').unwrap()]);
     let (later, lost_later) = numbers(&fs::read_to_string(&log).unwrap());
-    assert_eq!((lost, later), (0, vec![1000]));
-    assert_eq!(told.len() as u32 + lost_later, 1000);
+    // What was still on its way when there was room again may be there, too.
+    assert_eq!((lost, later.last()), (0, Some(&1000)));
+    assert!(lost_later > 0);
+    assert_eq!((told.len() + later.len()) as u32 + lost_later, 1001);
 }

@@ -81,7 +81,7 @@ fn the_default_format_is_the_streams() {
     ran.failed(
         2,
         &[
-            "streams[0].default_format in wrong.toml is \"cvs\"",
+            "streams[0].default_format in wrong.toml: \"cvs\"",
             "one of arrow, avro, csv",
         ],
     );
