@@ -13,7 +13,7 @@
 //! | `sqlite/pages.rs` | the records of a clustered table straight from its pages; filters on them |
 //! | `sqlite/plan.rs` | how a view is read: by SQL, from pages, or both |
 //! | `sqlite/connection.rs` | a connection on loan: its snapshot, its positions, its scans |
-//! //! | `sqlite/check.rs` | what is wrong with a database, and how to fix it |
+//! | `sqlite/check.rs` | what is wrong with a database, and how to fix it |
 
 mod check;
 mod connection;
@@ -34,7 +34,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use super::{Connection, Finding, Limits, Store, StoreError, cores};
 use crate::config::Database;
 use crate::definition::Stream;
-use connection::SqliteConnection;
+use connection::{Pooled, SqliteConnection};
 use file::{FileId, READ_ONLY, prepare};
 pub(crate) use query::quoted;
 pub(crate) use table::Table;
@@ -126,6 +126,13 @@ impl Sqlite {
     }
 }
 
+impl Sqlite {
+    fn lend(&self, connection: Pooled, file: FileId) -> Box<dyn Connection> {
+        let page_reader = self.settings.page_reader;
+        Box::new(SqliteConnection::new(connection, file, page_reader))
+    }
+}
+
 impl Store for Sqlite {
     fn capacity(&self) -> usize {
         self.settings.pool_size as usize
@@ -134,13 +141,13 @@ impl Store for Sqlite {
     fn idle(&self) -> Option<Box<dyn Connection>> {
         let (file, pool) = self.pool().ok()?;
         let connection = pool.try_get()?;
-        Some(Box::new(SqliteConnection::new(connection, file)))
+        Some(self.lend(connection, file))
     }
 
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError> {
         let (file, pool) = self.pool()?;
         match pool.get_timeout(wait) {
-            Ok(connection) => Ok(Box::new(SqliteConnection::new(connection, file))),
+            Ok(connection) => Ok(self.lend(connection, file)),
             Err(error) => {
                 // r2d2 writes "timed out waiting for connection: REASON".
                 let text = error.to_string();

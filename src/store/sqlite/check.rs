@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 
 use super::file::{self, JournalMode};
 use super::functions;
+use super::plan::Plan;
 use super::query::{Query, SortNeeded, cast, quoted};
 use super::scan::INSTRUCTIONS;
 use super::table::{Affinity, Table};
@@ -146,10 +147,12 @@ impl StreamCheck<'_> {
             return self.no_table().map(Err);
         };
         let view = View::all(Arc::clone(stream));
-        let query = match Query::new(self.connection, &view, &table)? {
-            Ok(query) => query,
+        let page_reader = self.database.page_reader;
+        let plan = match Plan::of_table(self.connection, &view, &table, page_reader)? {
+            Ok(plan) => plan,
             Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
         };
+        let query = &plan.query;
         if let Some(error) = self.positions_are_integers()? {
             return Ok(Err(error));
         }
@@ -166,10 +169,14 @@ impl StreamCheck<'_> {
             let text = format!("  {} {}{nullable}", column.name, column.kind);
             findings.push(Finding::Fine(text));
         }
+        findings.push(Finding::Fine(match plan.not_read() {
+            None => "  read straight from the table's pages".to_owned(),
+            Some(why) => format!("  read by SQL: {why}"),
+        }));
         findings.push(self.order_of_ids(&table)?);
         self.affinities(&table, findings);
         if query.sort_needed() != SortNeeded::Nothing {
-            findings.push(self.warning(self.no_index(&table, &query)));
+            findings.push(self.warning(self.no_index(&table, query)));
         }
         if !query.is_unique() {
             findings.push(self.warning(format!(

@@ -11,9 +11,9 @@ use rusqlite::{ErrorCode, Row};
 
 use super::file::{FileId, is_unfinished};
 use super::functions;
-use super::plan::{NoPlan, Plan, Went, first_row};
+use super::plan::{NoPlan, Plan, first_row};
 use super::query::{Statement, operands};
-use super::scan::{self, Scan};
+use super::scan::{self, Scan, Went};
 use super::values::{Decoder, as_integer, no_position};
 use crate::definition::Stream;
 use crate::selection::{Position, Range, View};
@@ -34,6 +34,8 @@ pub(super) struct SqliteConnection {
     connection: Pooled,
     /// The file that it reads.
     file: FileId,
+    /// Whether clustered tables are read straight from their pages.
+    page_reader: bool,
     /// What the snapshot is of, from its beginning to its end.
     current: Option<Current>,
 }
@@ -59,7 +61,7 @@ struct PlanCache {
 }
 
 impl SqliteConnection {
-    pub(super) fn new(mut connection: Pooled, file: FileId) -> SqliteConnection {
+    pub(super) fn new(mut connection: Pooled, file: FileId, page_reader: bool) -> SqliteConnection {
         if Pooled::extensions(&connection).get::<PlanCache>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
             // functions, preparing the first scan fails and says so.
@@ -69,6 +71,7 @@ impl SqliteConnection {
         SqliteConnection {
             connection,
             file,
+            page_reader,
             current: None,
         }
     }
@@ -92,7 +95,7 @@ impl SqliteConnection {
         {
             return Ok(Arc::clone(plan));
         }
-        let plan = Plan::new(&self.connection, view).map_err(error)?;
+        let plan = Plan::new(&self.connection, view, self.page_reader).map_err(error)?;
         let plan = Arc::new(plan.map_err(|why| {
             let table = &stream.table;
             let reason = match why {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, Result, Row, Rows, Statement, params_from_iter};
 
-use super::pages::{ClusteredReader, Ended};
+use super::pages::{Beginning, ClusteredReader, NotRead};
 use super::query::{Query, SortNeeded, operands};
-use super::scan;
+use super::scan::{self, Went};
 use super::table::Table;
-use crate::selection::{Range, View};
+use crate::selection::{Position, Range, View};
 
 /// Records that are found by SQL before a table's pages are read.
 const FEW: u64 = 200;
@@ -24,7 +24,7 @@ const LONGEST_KEPT: usize = 4096;
 /// How the records of a view are read.
 pub(super) struct Plan {
     pub(super) query: Query,
-    reader: Option<ClusteredReader>,
+    reader: std::result::Result<ClusteredReader, NotRead>,
     /// Whether it is of a view of the database, and not of a table.
     of_view: bool,
 }
@@ -39,15 +39,18 @@ pub(super) enum NoPlan {
 }
 
 impl Plan {
-    /// Finds out how a view's records are read, of the schema that the connection sees.
+    /// Finds out how a view's records are read, of the schema that the connection sees; `page_reader`
+    /// is whether straight from pages, if they can be.
     pub(super) fn new(
         connection: &Connection,
         view: &View,
+        page_reader: bool,
     ) -> Result<std::result::Result<Plan, NoPlan>> {
         let Some(table) = Table::inspect(connection, &view.stream.table)? else {
             return Ok(Err(NoPlan::NoTable));
         };
-        Plan::of_table(connection, view, &table).map(|plan| plan.map_err(NoPlan::NoColumn))
+        Plan::of_table(connection, view, &table, page_reader)
+            .map(|plan| plan.map_err(NoPlan::NoColumn))
     }
 
     /// [`Plan::new`] of a table that is known. `Err` names a column that it lacks.
@@ -55,23 +58,32 @@ impl Plan {
         connection: &Connection,
         view: &View,
         table: &Table,
+        page_reader: bool,
     ) -> Result<std::result::Result<Plan, String>> {
         let query = match Query::new(connection, view, table)? {
             Ok(query) => query,
             Err(missing) => return Ok(Err(missing)),
         };
-        // What an index finds for a filter, reading all pages does not.
-        let by_pages = query.is_unique() && query.is_as_kept() && !query.filters_by_index();
-        let reader = if by_pages {
-            ClusteredReader::find(connection, view, table, query.names())?
+        let reader = if !page_reader {
+            Err(NotRead::TurnedOff)
+        } else if query.filters_by_index() {
+            // What an index finds for a filter, reading all pages does not.
+            Err(NotRead::Index)
         } else {
-            None
+            let found = ClusteredReader::find(connection, view, table, query.names())?;
+            let converted = query.converted().map(str::to_owned);
+            found.and_then(|reader| converted.map_or(Ok(reader), |c| Err(NotRead::Converted(c))))
         };
         Ok(Ok(Plan {
             query,
             reader,
             of_view: table.view,
         }))
+    }
+
+    /// Why its table's pages are not read, if they are not.
+    pub(super) fn not_read(&self) -> Option<&NotRead> {
+        self.reader.as_ref().err()
     }
 
     /// Whether a run of records from the middle is found without reading all before it.
@@ -99,35 +111,27 @@ impl Plan {
     /// Hands the records of the range that match the filters to the thread's scan, up to the range's
     /// end or its limit; whether the scan wants more.
     pub(super) fn scan(&self, connection: &Connection, view: &View, range: &Range) -> Result<Went> {
-        let Some(reader) = self.reader.as_ref().filter(|_| range.limit.is_none()) else {
-            return self
-                .scan_by_sql(connection, view, range)
-                .map(|(_, went)| went);
+        let by_sql = |range: &Range| self.scan_by_sql(connection, view, range);
+        let reader = self.reader.as_ref().ok();
+        let Some(reader) = reader.filter(|_| range.limit.is_none()) else {
+            return by_sql(range).map(|(_, went)| went);
         };
-        let mut range = *range;
         // Walking down to a page costs more than SQL does, and leaving SQL more than a few records:
-        // only a slice, which begins in mid-second, is known to be large. So is what filters look at.
-        let few = view.filters.is_empty() && range.after.is_none_or(|after| after.id == i64::MAX);
-        if few {
-            let beginning = Range {
-                limit: Some(FEW),
-                ..range
-            };
-            let (records, went) = self.scan_by_sql(connection, view, &beginning)?;
+        // only a slice, which begins in mid-second, is known to be large, and so is what filters look
+        // at. What ends in mid-second is more than one statement, each of which finds its beginning by
+        // itself: that nothing is lost between them, the reader sees.
+        let at_end = |position: Option<Position>| position.is_none_or(|at| at.id == i64::MAX);
+        let mut beginning = None;
+        if view.filters.is_empty() && at_end(range.after) && at_end(range.until) {
+            let limit = Some(FEW);
+            let (records, went) = by_sql(&Range { limit, ..*range })?;
             if records < FEW || went == Went::Stopped {
                 return Ok(went);
             }
-            range.after = scan::last();
+            beginning = scan::last().map(|last| Beginning { records, last });
         }
-        match reader.scan(connection, &range, &view.filters)? {
-            Ended::Done => Ok(Went::Done),
-            Ended::Stopped => Ok(Went::Stopped),
-            Ended::GaveUp(last) => {
-                range.after = last.or(range.after);
-                self.scan_by_sql(connection, view, &range)
-                    .map(|(_, went)| went)
-            }
-        }
+        let by_sql = &mut |range: &Range| by_sql(range).map(|(_, went)| went);
+        reader.scan(connection, range, &view.filters, beginning, by_sql)
     }
 
     /// [`Plan::scan`] by SQL alone; also how many records there were.
@@ -171,15 +175,6 @@ impl Plan {
         }
         Ok((records, Went::Done))
     }
-}
-
-/// How far a scan went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Went {
-    /// To its end.
-    Done,
-    /// Until it was to stop.
-    Stopped,
 }
 
 /// Runs a statement, which is kept for the next time unless it is long.

@@ -83,8 +83,8 @@ pub(super) struct Query {
     finds_ids: bool,
     /// Whether SQLite finds what filters let through by an index.
     filters_by_index: bool,
-    /// Whether the records' values are sent as SQLite keeps them, without a cast.
-    as_kept: bool,
+    /// A column whose values are not sent as SQLite keeps them, but cast.
+    converted: Option<String>,
 }
 
 impl Query {
@@ -135,7 +135,8 @@ impl Query {
         let position = [view.key(), view.id()];
         let cast = |name: &str| compared(name, String::new()) != String::new();
         let unique = table.is_unique(&position) && !position.into_iter().any(cast);
-        let as_kept = !columns.iter().any(|column| column.starts_with("CAST"));
+        let converted = columns.iter().position(|column| column.starts_with("CAST"));
+        let converted = converted.map(|at| names[at].to_owned());
         let name = match view.order {
             Order::Time => quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id)),
             Order::Id => quoted(&format!("{}_{}", stream.table, stream.id)),
@@ -181,7 +182,7 @@ impl Query {
             sort_needed: SortNeeded::Nothing,
             finds_ids: false,
             filters_by_index: false,
-            as_kept,
+            converted,
         };
         query.explain_all(connection, &operands(view))?;
         let steps = explain(connection, (query.time_of_id(), vec![integer(0)]))?;
@@ -221,9 +222,9 @@ impl Query {
         self.filters_by_index
     }
 
-    /// Whether the records' values are sent as SQLite keeps them.
-    pub(super) fn is_as_kept(&self) -> bool {
-        self.as_kept
+    /// A column whose values are not sent as SQLite keeps them, but cast.
+    pub(super) fn converted(&self) -> Option<&str> {
+        self.converted.as_deref()
     }
 
     /// Whether a position tells one record from all others.

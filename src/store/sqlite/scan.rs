@@ -15,6 +15,15 @@ use crate::store::{Cancel, Sink, StoreError};
 /// over: some 20 microseconds.
 pub(super) const INSTRUCTIONS: i32 = 1000;
 
+/// How far a scan went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Went {
+    /// To its end.
+    Done,
+    /// Until it was to stop.
+    Stopped,
+}
+
 /// A scan on its way.
 pub(super) struct Scan {
     sink: Box<dyn Sink>,

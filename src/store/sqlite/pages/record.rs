@@ -2,16 +2,46 @@
 
 use rusqlite::types::ValueRef;
 
+use super::MOST_COLUMNS;
 use crate::selection::Position;
 
-/// A record, section 2.1: the types of its values, then the values.
+/// The longest header of a record that SQLite compares by a shortcut, which a table of up to
+/// [`SHORTCUT`] columns takes.
+const SHORT_HEADER: usize = 63;
+const SHORTCUT: usize = 13;
+
+/// How many bytes a value has whose type is written in one byte. Types 10 and 11 are no record's.
+const LENGTHS: [u8; 128] = {
+    let mut lengths = [0; 128];
+    let mut kind = 0;
+    while kind < 128 {
+        lengths[kind as usize] = match kind {
+            0..=4 => kind,
+            5 => 6,
+            6 | 7 => 8,
+            8..12 => 0,
+            _ => (kind - 12) / 2,
+        };
+        kind += 1;
+    }
+    lengths
+};
+
+/// A record: the types of its values, then the values.
 pub(super) struct Record<'r> {
+    /// What of it is on its page.
     bytes: &'r [u8],
     types: usize,
     header: usize,
 }
 
+/// A type and where its value is, for each of a record's values.
+pub(super) struct Layout {
+    values: [(u32, u32); MOST_COLUMNS],
+}
+
 impl<'r> Record<'r> {
+    /// A record of which these bytes are on its page; `None` unless its header is among them.
     #[inline]
     pub(super) fn new(bytes: &'r [u8]) -> Option<Record<'r>> {
         let (header, types) = varint(bytes, 0)?;
@@ -23,28 +53,44 @@ impl<'r> Record<'r> {
         })
     }
 
-    /// The first two values, which are the primary key.
+    /// The first two values, which are the primary key, if both are integers.
+    #[inline]
     pub(super) fn position(&self) -> Option<Position> {
-        let mut key = [ValueRef::Null; 2];
-        self.read(&mut key, &[false, false])?;
-        match key {
-            [ValueRef::Integer(time), ValueRef::Integer(id)] => Some(Position { key: time, id }),
+        match self.key()? {
+            [ValueRef::Integer(key), ValueRef::Integer(id)] => Some(Position { key, id }),
             _ => None,
         }
     }
 
-    /// One of the values.
+    /// The first two values; strings and blobs, which may go on elsewhere, without their bytes.
     #[inline]
-    pub(super) fn value(&self, at: usize) -> Option<ValueRef<'r>> {
-        let (mut types, mut start) = (self.types, self.header);
-        for _ in 0..at {
+    pub(super) fn key(&self) -> Option<[ValueRef<'static>; 2]> {
+        let (mut types, mut at) = (self.types, self.header);
+        let mut key = [ValueRef::Null; 2];
+        for slot in &mut key {
             let (kind, next) = self.kind(types)?;
             types = next;
-            start = start.checked_add(length(kind)?)?;
+            *slot = match kind {
+                12.. if kind.is_multiple_of(2) => ValueRef::Blob(&[]),
+                12.. => ValueRef::Text(&[]),
+                _ => {
+                    let end = at + length(kind)?;
+                    let value = number(kind, self.bytes.get(at..end)?);
+                    at = end;
+                    value
+                }
+            };
+            if kind >= 12 {
+                // What is after it decides no order here.
+                break;
+            }
         }
-        let (kind, _) = self.kind(types)?;
-        let bytes = self.bytes.get(start..start.checked_add(length(kind)?)?)?;
-        value(kind, bytes)
+        Some(key)
+    }
+
+    /// Whether SQLite looks for the key where [`Record::key`] does, in a table of so many columns.
+    pub(super) fn has_usual_header(&self, columns: usize) -> bool {
+        columns > SHORTCUT || self.header <= SHORT_HEADER
     }
 
     /// A value's type, and where the next one's is.
@@ -56,7 +102,47 @@ impl<'r> Record<'r> {
         varint(self.bytes, types)
     }
 
-    /// Reads the first values; `None` when there are fewer.
+    /// Where all values are; `None` unless there are so many of them, and they are exactly what is on
+    /// the page.
+    #[inline]
+    pub(super) fn layout(&self, columns: usize, layout: &mut Layout) -> Option<()> {
+        let values = layout.values.get_mut(..columns)?;
+        let mut at = self.header;
+        let types = self.bytes.get(self.types..self.header)?;
+        if types.len() == columns {
+            for (slot, kind) in values.iter_mut().zip(types) {
+                if *kind >= 0x80 || matches!(kind, 10 | 11) {
+                    return None;
+                }
+                *slot = (u32::from(*kind), at as u32);
+                at += usize::from(LENGTHS[usize::from(*kind)]);
+            }
+        } else {
+            let mut types = self.types;
+            for slot in values {
+                let (kind, next) = self.kind(types)?;
+                types = next;
+                *slot = (u32::try_from(kind).ok()?, u32::try_from(at).ok()?);
+                at = at.checked_add(length(kind)?)?;
+            }
+            if types != self.header {
+                return None;
+            }
+        }
+        (at == self.bytes.len()).then_some(())
+    }
+
+    /// One of the values.
+    #[inline]
+    pub(super) fn value(&self, at: usize, layout: &Layout) -> Option<ValueRef<'r>> {
+        let (kind, start) = *layout.values.get(at)?;
+        let (kind, start) = (u64::from(kind), start as usize);
+        let bytes = self.bytes.get(start..start.checked_add(length(kind)?)?)?;
+        Some(value(kind, bytes))
+    }
+
+    /// Reads the values; `None` unless there are so many of them, and they are exactly what is on the
+    /// page.
     #[inline]
     pub(super) fn read(&self, values: &mut [ValueRef<'r>], reals: &[bool]) -> Option<()> {
         let (mut types, mut at) = (self.types, self.header);
@@ -64,15 +150,21 @@ impl<'r> Record<'r> {
             let (kind, next) = self.kind(types)?;
             types = next;
             let end = at.checked_add(length(kind)?)?;
-            *slot = value(kind, self.bytes.get(at..end)?)?;
+            *slot = value(kind, self.bytes.get(at..end)?);
             at = end;
             // SQLite keeps a real that is a whole number as an integer.
             if let (true, ValueRef::Integer(integer)) = (*real, *slot) {
                 *slot = ValueRef::Real(integer as f64);
             }
         }
-        Some(())
+        (types == self.header && at == self.bytes.len()).then_some(())
     }
+}
+
+impl Layout {
+    pub(super) const NOTHING: Layout = Layout {
+        values: [(0, 0); MOST_COLUMNS],
+    };
 }
 
 /// How many bytes a value of a type has; `None` for types that there are not.
@@ -88,17 +180,29 @@ fn length(kind: u64) -> Option<usize> {
     }
 }
 
-/// The value of a type that these bytes are.
+/// The value of a type that these bytes are, which are as many as [`length`] says.
 #[inline]
-fn value(kind: u64, bytes: &[u8]) -> Option<ValueRef<'_>> {
-    Some(match kind {
-        0 => ValueRef::Null,
-        7 => ValueRef::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
-        8 | 9 => ValueRef::Integer(kind as i64 - 8),
-        1..=6 => ValueRef::Integer(integer(bytes)),
+fn value(kind: u64, bytes: &[u8]) -> ValueRef<'_> {
+    match kind {
+        0..12 => number(kind, bytes),
         _ if kind.is_multiple_of(2) => ValueRef::Blob(bytes),
         _ => ValueRef::Text(bytes),
-    })
+    }
+}
+
+/// [`value`] of one that is neither a string nor a blob.
+#[inline]
+fn number(kind: u64, bytes: &[u8]) -> ValueRef<'static> {
+    match kind {
+        7 => match bytes.try_into().map(f64::from_be_bytes) {
+            // To SQLite there is no NaN.
+            Ok(real) if !real.is_nan() => ValueRef::Real(real),
+            _ => ValueRef::Null,
+        },
+        8 | 9 => ValueRef::Integer(kind as i64 - 8),
+        1..=6 => ValueRef::Integer(integer(bytes)),
+        _ => ValueRef::Null,
+    }
 }
 
 /// A big-endian signed integer of 1 to 8 bytes.
@@ -114,17 +218,8 @@ fn integer(bytes: &[u8]) -> i64 {
         .fold(start, |sum, byte| (sum << 8) | i64::from(*byte))
 }
 
-/// A big-endian unsigned integer of a page's header.
-pub(super) fn number(bytes: &[u8], at: usize, length: usize) -> Option<u32> {
-    let bytes = bytes.get(at..at.checked_add(length)?)?;
-    Some(
-        bytes
-            .iter()
-            .fold(0, |sum, byte| (sum << 8) | u32::from(*byte)),
-    )
-}
-
-/// A variable-length integer, section 1.6, and where it ends. Those of nine bytes are not plain.
+/// A variable-length integer, section 1.6, and where it ends. Those of nine bytes are of no length or
+/// type that there is.
 #[inline]
 pub(super) fn varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
     let first = *bytes.get(at)?;

@@ -1,0 +1,137 @@
+//! A page of a clustered table: SQLite's file format, section 1.6.
+
+use super::record::{Record, varint};
+
+/// How a table's pages are divided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// The bytes of a page that are in use.
+    usable: usize,
+    /// The longest record that is all on its page.
+    longest: usize,
+    /// The least of a longer one that is on its page.
+    shortest: usize,
+}
+
+/// A page.
+pub(super) struct Page<'p> {
+    bytes: &'p [u8],
+    sizes: Sizes,
+    pub(super) leaf: bool,
+    pub(super) cells: usize,
+    /// Where the cells' area begins.
+    area: usize,
+}
+
+/// A place on a page that holds a record.
+pub(super) struct Cell<'p> {
+    /// The page before the record, unless this is a leaf.
+    pub(super) left: u32,
+    pub(super) record: Record<'p>,
+    /// Whether it is all there, and where a page's records are.
+    pub(super) plain: bool,
+}
+
+impl Sizes {
+    /// Of a database whose first page this is.
+    pub(super) fn of(first: &[u8]) -> Option<Sizes> {
+        // Section 1.3.4: bytes at the end of each page that SQLite does not use.
+        let usable = first.len() - usize::from(*first.get(20)?);
+        // The smallest page, less what may be reserved of it.
+        (usable >= 480).then_some(Sizes {
+            usable,
+            longest: (usable - 12) * 64 / 255 - 23,
+            shortest: (usable - 12) * 32 / 255 - 23,
+        })
+    }
+
+    /// Whether a record of so many columns always has its header and its first two integers on its
+    /// page, even if it is longer than that.
+    pub(super) fn hold_keys(&self, columns: usize) -> bool {
+        const HEADER: usize = 2 + 2;
+        const LONGEST_TYPE: usize = 4;
+        HEADER + LONGEST_TYPE * columns.saturating_sub(2) + 16 <= self.shortest
+    }
+
+    /// How much of a record is on its page.
+    fn local(&self, length: usize) -> usize {
+        if length <= self.longest {
+            return length;
+        }
+        let local = self.shortest + (length - self.shortest) % (self.usable - 4);
+        if local <= self.longest {
+            local
+        } else {
+            self.shortest
+        }
+    }
+}
+
+impl<'p> Page<'p> {
+    /// A page of a clustered table, if it is one.
+    pub(super) fn new(bytes: &'p [u8], sizes: Sizes) -> Option<Page<'p>> {
+        let leaf = match bytes.first()? {
+            2 => false,
+            10 => true,
+            _ => return None,
+        };
+        let cells = number(bytes, 3, 2)? as usize;
+        let area = match number(bytes, 5, 2)? {
+            0 => 65_536,
+            area => area as usize,
+        };
+        // More cells than SQLite believes.
+        (cells <= (bytes.len() - 8) / 6).then_some(Page {
+            bytes,
+            sizes,
+            leaf,
+            cells,
+            area,
+        })
+    }
+
+    /// The page after the last cell.
+    pub(super) fn right(&self) -> Option<u32> {
+        number(self.bytes, 8, 4)
+    }
+
+    /// A cell; `None` if it is not on the page, or its record's header is not.
+    #[inline]
+    pub(super) fn cell(&self, at: usize) -> Option<Cell<'p>> {
+        let pointers = if self.leaf { 8 } else { 12 };
+        let mut start = number(self.bytes, pointers + 2 * at, 2)? as usize;
+        let in_area = start >= self.area;
+        if start < pointers + 2 * self.cells {
+            return None;
+        }
+        let mut left = 0;
+        if !self.leaf {
+            left = number(self.bytes, start, 4)?;
+            start += 4;
+        }
+        let (length, start) = varint(self.bytes, start)?;
+        // SQLite keeps the length in 32 bits.
+        let length = u32::try_from(length).ok()? as usize;
+        let local = self.sizes.local(length);
+        let end = start + local;
+        if end > self.sizes.usable {
+            return None;
+        }
+        Some(Cell {
+            left,
+            record: Record::new(self.bytes.get(start..end)?)?,
+            plain: in_area && local == length,
+        })
+    }
+}
+
+/// A big-endian unsigned integer of a page's header.
+#[inline]
+fn number(bytes: &[u8], at: usize, length: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(length)?)?;
+    Some(
+        bytes
+            .iter()
+            .fold(0, |sum, byte| (sum << 8) | u32::from(*byte)),
+    )
+}
