@@ -166,7 +166,8 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// What every string that matches a pattern begins with; empty for other operators, too.
+    /// What every string that matches a pattern begins with; empty for other operators, too. What is
+    /// sent as U+FFFD may be any bytes that are not UTF-8.
     ///
     /// ```
     /// use flows::selection::{Filter, Operand, Operator};
@@ -177,15 +178,28 @@ impl Filter {
     ///     operands: vec![Operand::Text(pattern.into())],
     /// };
     /// assert_eq!(filter("C17*").beginning(), "C17");
+    /// assert_eq!(filter("C\u{FFFD}*").beginning(), "C");
     /// assert_eq!(filter("*7").beginning(), "");
     /// ```
     pub fn beginning(&self) -> &str {
         match (self.operator, self.operands.first()) {
             (Operator::Like, Some(Operand::Text(pattern))) => {
-                pattern.split(['*', '?']).next().unwrap_or_default()
+                let ends = ['*', '?', char::REPLACEMENT_CHARACTER];
+                pattern.split(ends).next().unwrap_or_default()
             }
             _ => "",
         }
+    }
+
+    /// Whether it tells strings apart by what stands for bytes that are not UTF-8: those that are not
+    /// are then compared as they are sent. To any other value no such string is equal.
+    pub fn is_of_replaced(&self) -> bool {
+        let equality = [Operator::Equal, Operator::NotEqual, Operator::In];
+        let replaced = |operand: &Operand| match operand {
+            Operand::Text(text) => text.contains(char::REPLACEMENT_CHARACTER),
+            _ => false,
+        };
+        equality.contains(&self.operator) && self.operands.iter().any(replaced)
     }
 }
 
@@ -237,6 +251,9 @@ impl View {
             } else {
                 '^'
             });
+            if filter.is_of_replaced() {
+                shape.0.push_str(" replaced");
+            }
         }
         let schema = Schema {
             name: stream.schema.name.clone(),

@@ -1,7 +1,7 @@
 //! Failures: before the head they have a status, after it they break the body.
 
 use std::fs;
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, ErrorKind, Read};
 
 use rusqlite::Connection;
 
@@ -99,20 +99,74 @@ fn a_break_resets_the_connection() {
     }
 }
 
+/// Where the cells of a page are that is at a place in a database.
+fn cell(bytes: &[u8], at: usize, number: usize) -> usize {
+    let pointer = at + 8 + 2 * number;
+    at + (usize::from(bytes[pointer]) << 8 | usize::from(bytes[pointer + 1]))
+}
+
+/// The size of a page of those that `flows import` makes.
+const PAGE: usize = 8192;
+
+/// Where the leaves are that have records of ten columns.
+fn leaves(bytes: &[u8]) -> Vec<usize> {
+    assert_eq!(bytes[16..18], [(PAGE >> 8) as u8, 0]);
+    let pages = (1..bytes.len() / PAGE).map(|page| page * PAGE);
+    pages
+        .filter(|at| bytes[*at] == 10 && bytes[cell(bytes, *at, 0) + 1] == 11)
+        .collect()
+}
+
 #[test]
-fn a_corrupt_page_breaks_the_body() {
+fn what_is_corrupt_breaks_the_body_after_what_is_right() {
     let folder = folder();
-    let path = generated(folder.path(), 50_000);
-    let length = fs::metadata(&path).unwrap().len();
-    let mut file = fs::File::options().write(true).open(&path).unwrap();
-    file.seek(SeekFrom::Start(length * 2 / 5 / 4096 * 4096))
-        .unwrap();
-    file.write_all(&[0xAA; 64 * 4096]).unwrap();
-    drop(file);
-    let server = Server::of(folder.path(), &path);
-    let reply = server.get(&format!("{FLOWS}.csv"));
-    assert_eq!((reply.status, reply.complete), (200, false));
-    server.logged(&["broken: stream flows", "malformed"]);
+    let good = generated(folder.path(), 50_000);
+    let server = Server::of(folder.path(), &good);
+    let right: Vec<_> = ["csv", "json"]
+        .map(|name| server.document(&format!("{FLOWS}.{name}")))
+        .into();
+    let bytes = fs::read(&good).unwrap();
+    let leaves = leaves(&bytes);
+    assert!(leaves.len() > 200);
+    let damages: [(&str, fn(&mut [u8], usize, usize)); 5] = [
+        ("64 pages", |bytes, at, _| {
+            bytes[at..at + 64 * PAGE].fill(0xAA)
+        }),
+        ("a leaf without cells", |bytes, at, _| {
+            bytes[at + 3..at + 5].fill(0)
+        }),
+        // After the lengths of the record and its header: time, id, duration, source.
+        ("a type", |bytes, at, _| {
+            let kind = cell(bytes, at, 20) + 5;
+            assert!(bytes[kind] >= 15, "a string");
+            bytes[kind] -= 2;
+        }),
+        ("a leaf in place of another", |bytes, at, later| {
+            bytes.copy_within(later..later + PAGE, at);
+        }),
+        ("keys that change places", |bytes, at, _| {
+            bytes[at + 8 + 40..at + 8 + 44].rotate_left(2);
+        }),
+    ];
+    for (what, damage) in damages {
+        let mut bytes = bytes.clone();
+        let at = leaves.len() * 2 / 5;
+        damage(&mut bytes, leaves[at], leaves[at + 40]);
+        let path = folder.path().join("broken.db");
+        fs::write(&path, bytes).unwrap();
+        let server = Server::of(folder.path(), &path);
+        for (name, right) in ["csv", "json"].iter().zip(&right) {
+            let reply = server.get(&format!("{FLOWS}.{name}"));
+            assert_eq!((reply.status, reply.complete), (200, false), "{what}");
+            let sent = reply.body.len();
+            assert!(
+                right.starts_with(&reply.body),
+                "{what}: {sent} bytes of {name}"
+            );
+            assert!((10_000..right.len()).contains(&sent), "{what}: {sent}");
+        }
+        server.logged(&["broken: stream flows", "malformed"]);
+    }
 }
 
 #[test]

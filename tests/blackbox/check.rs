@@ -41,9 +41,48 @@ fn what_is_served_is_listed() {
             "stream flows: table flows, ordered by (time, id)",
             "  src_port text",
             "  byte_count integer",
+            "  read straight from the table's pages\n",
         ],
     );
     assert!(!report.contains("warning"), "{report}");
+}
+
+#[test]
+fn why_a_table_is_read_by_sql() {
+    let folder = folder();
+    ten_records(folder.path());
+    fs::write(
+        folder.path().join("off.toml"),
+        "[database]\npage_reader = false\n",
+    )
+    .unwrap();
+    let off = ["check", "--config", "off.toml", "--database", "ten.db"];
+    let why = "  read by SQL: database.page_reader is false\n";
+    assert_has(&run(folder.path(), &off).fine(), &[why]);
+    let clustered = "PRIMARY KEY (time, id)) WITHOUT ROWID";
+    for (table, columns, why) in [
+        (
+            "id INTEGER PRIMARY KEY, time INTEGER)".to_owned(),
+            ID,
+            "not WITHOUT ROWID and PRIMARY KEY",
+        ),
+        (
+            format!("id INTEGER, time INTEGER, x AS (id), {clustered}"),
+            ID,
+            "the generated column x",
+        ),
+        (
+            format!("id INTEGER, time INTEGER, v, {clustered}"),
+            "{ name = \"v\", type = \"text\" }",
+            "the values of v are converted",
+        ),
+    ] {
+        let sql = format!("DROP TABLE IF EXISTS t; CREATE TABLE t ({table}");
+        database(folder.path(), &sql);
+        let report = check_with(folder.path(), &stream(columns)).stdout;
+        assert!(report.contains("  read by SQL: "), "{report}");
+        assert_has(&report, &[why]);
+    }
 }
 
 #[test]

@@ -150,6 +150,44 @@ fn what_is_not_of_the_type_meets_no_comparison() {
 }
 
 #[test]
+fn strings_that_are_not_utf_8_compare_as_they_are_sent() {
+    let rows = "(1, 1, CAST(x'41ff42' AS TEXT)), (2, 2, 'A' || char(65533) || 'B'),
+                (3, 3, CAST(x'4180' AS TEXT)), (4, 4, CAST(x'ff' AS TEXT)), (5, 5, 'AxB'),
+                (6, 6, CAST(x'41e282' AS TEXT)), (7, 7, CAST(x'f09f98' AS TEXT)), (8, 8, 'B');";
+    let columns = "n INTEGER, r REAL, \"a text\" TEXT, b BLOB";
+    for table in [
+        format!("id INTEGER PRIMARY KEY, time INTEGER, {columns})"),
+        format!("id INTEGER, time INTEGER, {columns}, PRIMARY KEY (time, id)) WITHOUT ROWID"),
+    ] {
+        let folder = folder();
+        let sql = format!(
+            "CREATE TABLE t ({table}; CREATE INDEX i ON t (time, id); CREATE INDEX a ON t (\"a text\");
+             INSERT INTO t (id, time, \"a text\") VALUES {rows}"
+        );
+        let server = Server::with(folder.path(), &database(folder.path(), &sql), &stream(""));
+        for (query, ids) in [
+            ("like.A*", "1 2 3 5 6"),
+            ("like.A?B", "1 2 5"),
+            ("like.A�B", "1 2"),
+            ("like.A�*", "1 2 3 6"),
+            ("like.A?", "3 6"),
+            ("like.�", "4 7"),
+            ("like.�*", "4 7"),
+            ("like.?", "4 7 8"),
+            ("eq.A�B", "1 2"),
+            ("ne.A�B", "3 4 5 6 7 8"),
+            ("ne.AxB", "1 2 3 4 6 7 8"),
+            ("in.(A�,�,B)", "3 4 6 7 8"),
+            ("in.(AxB,B)", "5 8"),
+            ("eq.B", "8"),
+        ] {
+            let query = query.replace('�', "%EF%BF%BD");
+            assert_eq!(found(&server, &format!("a+text={query}")), ids, "{query}");
+        }
+    }
+}
+
+#[test]
 fn texts_of_utf_16_compare_as_their_utf_8() {
     let folder = folder();
     let sql = "PRAGMA encoding = 'UTF-16le';

@@ -17,10 +17,13 @@ pub(super) const INTEGER: &str = "flows_integer";
 /// The real that a value stands for; null if none.
 pub(super) const REAL: &str = "flows_real";
 
-/// Whether a string, the first argument, is like a pattern, the second one.
+/// A string as it is sent, with U+FFFD where it is not UTF-8; null of what is none.
+pub(super) const SENT: &str = "flows_sent";
+
+/// Whether a string, the first argument, is sent as one that is like a pattern, the second one.
 pub(super) const LIKE: &str = "flows_like";
 
-/// The order of texts as UTF-8, for databases whose strings are UTF-16.
+/// The order of strings as UTF-8, for databases whose strings are UTF-16.
 pub(super) const COLLATION: &str = "flows_utf8";
 
 /// Steps of a comparison between two looks at whether anyone still waits for it.
@@ -34,6 +37,7 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     connection.create_scalar_function(EMIT, -1, ours, |call| emit(call).map(|()| Null))?;
     connection.create_scalar_function(INTEGER, 1, pure, |call| Ok(as_integer(call.get_raw(0))))?;
     connection.create_scalar_function(REAL, 1, pure, |call| Ok(as_real(call.get_raw(0))))?;
+    connection.create_scalar_function(SENT, 1, pure, |call| Ok(sent(call.get_raw(0))))?;
     connection.create_scalar_function(LIKE, 2, pure, like)?;
     connection.create_collation(COLLATION, |a, b| a.cmp(b))?;
     rusqlite::vtab::array::load_module(connection)?;
@@ -50,20 +54,27 @@ fn emit(call: &Context<'_>) -> Result<()> {
     }
 }
 
+fn sent(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    }
+}
+
 fn like(call: &Context<'_>) -> Result<bool> {
     let (ValueRef::Text(text), ValueRef::Text(pattern)) = (call.get_raw(0), call.get_raw(1)) else {
         return Ok(false);
     };
-    is_like(text, pattern, is_over)
+    is_like(String::from_utf8_lossy(text).as_bytes(), pattern, is_over)
         .ok_or_else(|| Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None))
 }
 
-/// Whether the whole text is like a pattern in which `*` stands for any characters and `?` for one;
-/// `None` if it is over before that is known. SQLite's own GLOB asks nobody, and a long text and a
+/// Whether all of a string is like a pattern in which `*` stands for any characters and `?` for one;
+/// `None` if it is over before that is known. SQLite's own GLOB asks nobody, and a long string and a
 /// long pattern take it minutes.
 fn is_like(text: &[u8], pattern: &[u8], mut is_over: impl FnMut() -> bool) -> Option<bool> {
     let (mut at, mut next) = (0, 0);
-    // Where the last `*` ends in the pattern, and what it stands for in the text.
+    // Where the last `*` ends in the pattern, and what it stands for in the string.
     let mut any: Option<(usize, usize)> = None;
     let mut steps = 0;
     while let Some(byte) = text.get(at) {

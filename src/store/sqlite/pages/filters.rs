@@ -14,7 +14,7 @@ pub(super) fn is_plain(filter: &Filter, kept: Option<Affinity>) -> bool {
         (filter.kind, kept),
         (Type::Integer, Some(Affinity::Integer)) | (Type::Text, Some(Affinity::Text))
     );
-    kept_as_declared && filter.operator != Operator::Like
+    kept_as_declared && filter.operator != Operator::Like && !filter.is_of_replaced()
 }
 
 /// A filter, made ready to test many values.

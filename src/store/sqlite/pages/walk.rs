@@ -214,7 +214,9 @@ impl<'a> Walk<'a> {
         }
         self.ends(number, last, bounds)?;
         self.begins(page, number, bounds)?;
-        let first = keys.partition_point(|key| Some(*key) <= self.range.after);
+        // What is before a key that the range is after is looked at, too: so does SQLite, where it
+        // seeks what is not before that key.
+        let first = keys.partition_point(|key| Some(*key) < self.range.after);
         let mut read = Read::NOTHING;
         for at in first..=page.cells {
             let child = Bounds {

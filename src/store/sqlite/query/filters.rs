@@ -8,7 +8,7 @@ use std::rc::Rc;
 use flows_formats::Type;
 use rusqlite::types::Value;
 
-use super::super::functions::{INTEGER, LIKE, REAL};
+use super::super::functions::{INTEGER, LIKE, REAL, SENT};
 use super::super::table::Affinity;
 use super::{Parameter, cast};
 use crate::selection::{Filter, Operand, Operator, View};
@@ -47,7 +47,9 @@ pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation
             (column.to_owned(), of_kind)
         }
     };
-    let collated = if filter.kind == Type::Text {
+    let collated = if filter.is_of_replaced() {
+        format!("{SENT}({left}) COLLATE {collation}")
+    } else if filter.kind == Type::Text {
         format!("{left} COLLATE {collation}")
     } else {
         left.clone()
