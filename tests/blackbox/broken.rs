@@ -117,6 +117,9 @@ fn leaves(bytes: &[u8]) -> Vec<usize> {
         .collect()
 }
 
+/// What is done to a leaf of a database; another one is later in it.
+type Damage = fn(&mut [u8], usize, usize);
+
 #[test]
 fn what_is_corrupt_breaks_the_body_after_what_is_right() {
     let folder = folder();
@@ -128,7 +131,7 @@ fn what_is_corrupt_breaks_the_body_after_what_is_right() {
     let bytes = fs::read(&good).unwrap();
     let leaves = leaves(&bytes);
     assert!(leaves.len() > 200);
-    let damages: [(&str, fn(&mut [u8], usize, usize)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("64 pages", |bytes, at, _| {
             bytes[at..at + 64 * PAGE].fill(0xAA)
         }),

@@ -202,19 +202,16 @@ fn a_nan_is_null_as_sqlite_says() {
     let path = folder.path().join("nan.db");
     let connection = fill(1024, 1_000, 10, 3);
     connection
-        .execute("UPDATE t SET r = 2.7182818284590452 WHERE id % 10 = 0", [])
+        .execute("UPDATE t SET r = 1234.567890123 WHERE id % 10 = 0", [])
         .unwrap();
     connection
         .execute("VACUUM INTO ?1", [path.to_str().unwrap()])
         .unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    let (e, nan) = (
-        2.718_281_828_459_045_2_f64.to_be_bytes(),
-        f64::NAN.to_be_bytes(),
-    );
+    let (real, nan) = (1_234.567_890_123_f64.to_be_bytes(), f64::NAN.to_be_bytes());
     let mut made = 0;
     for at in 0..bytes.len() - 8 {
-        if bytes[at..at + 8] == e {
+        if bytes[at..at + 8] == real {
             bytes[at..at + 8].copy_from_slice(&nan);
             made += 1;
         }
