@@ -11,6 +11,7 @@ use rusqlite::{ErrorCode, Row};
 
 use super::file::{FileId, is_unfinished};
 use super::functions;
+use super::pages::Counted;
 use super::plan::{NoPlan, Plan, first_row};
 use super::query::{Statement, operands};
 use super::scan::{self, Scan, Went};
@@ -160,17 +161,6 @@ impl SqliteConnection {
             .query_row([], |row| row.get(0))
     }
 
-    /// The position of the one record with that id, if the id is found through an index.
-    fn position_of(&self, current: &Current, id: i64) -> Result<Option<Position>, StoreError> {
-        let Some(statement) = current.plan.query.time_of(id) else {
-            return Ok(None);
-        };
-        // A time that is not an integer is for the scan to complain of.
-        let time = first_row(&self.connection, &statement, |row| Ok(row.get(0).ok()))
-            .map_err(|error| failed(&current.view.stream, &error))?;
-        Ok(time.flatten().map(|key| Position { key, id }))
-    }
-
     /// The first row of a statement that yields positions.
     fn position(&self, view: &View, statement: &Statement) -> Result<Option<Position>, StoreError> {
         // A value that is not an integer has no place; whoever reads the record would say so, too.
@@ -215,6 +205,14 @@ impl SqliteConnection {
         number: u64,
     ) -> Result<Option<Position>, StoreError> {
         let Current { view, plan } = current;
+        let counted = plan.nth_by_pages(&self.connection, range.after, number);
+        match counted.map_err(|error| failed(&view.stream, &error))? {
+            Counted::At(position) => {
+                return Ok(Some(position).filter(|at| range.until.is_none_or(|until| *at <= until)));
+            }
+            Counted::Short(_) => return Ok(None),
+            Counted::BySql => {}
+        }
         let mut left = number;
         let mut runs = plan.query.runs(range).into_iter().peekable();
         while let Some(run) = runs.next() {
@@ -265,16 +263,23 @@ impl SqliteConnection {
 
     /// Whether the table cannot have so many records.
     fn is_beyond(&self, current: &Current, number: u64) -> Result<bool, StoreError> {
-        let Some(sql) = current.plan.query.most() else {
+        // Each takes four bytes of a page at least: where it is, how long it is, its header.
+        const LEAST: u64 = 4;
+        let Current { view, plan } = current;
+        let ends = |row: &Row<'_>| Ok((row.get(0)?, row.get(1).ok(), row.get(2).ok()));
+        let bounds: Option<(i64, Option<i64>, Option<i64>)> =
+            first_row(&self.connection, &plan.query.bounds(), ends)
+                .map_err(|error| failed(&view.stream, &error))?;
+        let Some((bytes, least, greatest)) = bounds else {
             return Ok(false);
         };
-        let ends = |row: &Row<'_>| Ok(row.get(0).ok().zip(row.get(1).ok()));
-        let ends: Option<(i64, i64)> = first_row(&self.connection, &(sql, Vec::new()), ends)
-            .map_err(|error| failed(&current.view.stream, &error))?
-            .flatten();
-        // No id repeats: there are at most as many records as integers between the ends.
-        Ok(ends
-            .is_some_and(|(least, greatest)| greatest.abs_diff(least) < number.saturating_sub(1)))
+        // If no id repeats, there are at most as many records as integers between the ends.
+        let by_ids = least
+            .zip(greatest)
+            .is_some_and(|(least, greatest): (i64, i64)| {
+                greatest.abs_diff(least) < number.saturating_sub(1)
+            });
+        Ok(by_ids || bytes.unsigned_abs() / LEAST < number)
     }
 
     fn scan_plan(
@@ -392,7 +397,11 @@ impl Connection for SqliteConnection {
                 let patience = current.plan.patience();
                 scan::with_deadline(cancel, patience, || self.last(&current, range))
             }
-            Find::Nth(number) if self.is_beyond(&current, number)? => Ok(None),
+            Find::Nth(number)
+                if !current.plan.is_of_view() && self.is_beyond(&current, number)? =>
+            {
+                Ok(None)
+            }
             Find::Nth(number) if current.plan.counts_by_index(&current.view) => {
                 scan::with_deadline(cancel, None, || self.nth(&current, range, number))
             }
@@ -401,28 +410,7 @@ impl Connection for SqliteConnection {
     }
 
     fn split(&mut self, range: &Range, records: u64) -> Result<Option<Position>, StoreError> {
-        let current = self.current();
-        // Where ids rise with time, the record that many ids on is about that many records on. If
-        // they do not, the cut is still a position, but may be a bad one: so the ids in between are
-        // tried, too.
-        if let Some(after) = range.after {
-            let ahead = i64::try_from(records)
-                .ok()
-                .and_then(|records| after.id.checked_add(records));
-            let tried = ahead.map(|id| [after.id + (id - after.id) / 2, id]);
-            let mut last = Some(after);
-            for id in tried.into_iter().flatten() {
-                let found = self.position_of(&current, id)?;
-                last = found.filter(|found| last.is_some_and(|last| last < *found));
-            }
-            let inside = |cut: &Position| range.until.is_none_or(|until| *cut < until);
-            if tried.is_some()
-                && let Some(cut) = last.filter(inside)
-            {
-                return Ok(Some(cut));
-            }
-        }
-        self.nth(&current, range, records)
+        self.nth(&self.current(), range, records)
     }
 
     fn count(&mut self, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {

@@ -14,6 +14,7 @@
 //! than its page holds, one from before a column was added, one that does not add up) SQLite reads,
 //! and judges, by its key.
 
+mod count;
 mod filters;
 mod find;
 mod page;
@@ -24,6 +25,7 @@ use rusqlite::{Connection, Result};
 
 use super::scan::Went;
 use crate::selection::{Filter, Position, Range};
+pub(super) use count::Counted;
 pub(super) use find::NotRead;
 use page::Sizes;
 use walk::Walk;

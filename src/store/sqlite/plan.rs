@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, Result, Row, Rows, Statement, params_from_iter};
 
-use super::pages::{Beginning, ClusteredReader, NotRead};
+use super::pages::{Beginning, ClusteredReader, Counted, NotRead};
 use super::query::{Query, SortNeeded, operands};
 use super::scan::{self, Went};
 use super::table::Table;
@@ -89,6 +89,26 @@ impl Plan {
     /// Whether a run of records from the middle is found without reading all before it.
     pub(super) fn is_splittable(&self) -> bool {
         self.query.sort_needed() == SortNeeded::Nothing && self.query.is_unique()
+    }
+
+    /// Where the record of that number after a position stands, counted from 1, whatever filters there
+    /// are, if pages tell.
+    pub(super) fn nth_by_pages(
+        &self,
+        connection: &Connection,
+        after: Option<Position>,
+        number: u64,
+    ) -> Result<Counted> {
+        match &self.reader {
+            // Walking down to a page costs more than stepping over a few records.
+            Ok(reader) if number > FEW => reader.nth(connection, after, number),
+            _ => Ok(Counted::BySql),
+        }
+    }
+
+    /// Whether it is of a view of the database, which may have any number of records.
+    pub(super) fn is_of_view(&self) -> bool {
+        self.of_view
     }
 
     /// Whether the record of a number is found by counting an index's entries. In a view that may be

@@ -77,10 +77,9 @@ pub(super) struct Query {
     emits: bool,
     /// Whether no two records have the same position.
     unique: bool,
-    /// Whether no two records have the same id, and the greatest and the least are found at once.
+    /// Whether no two records have the same id, which an index makes sure of.
     unique_ids: bool,
     sort_needed: SortNeeded,
-    finds_ids: bool,
     /// Whether SQLite finds what filters let through by an index.
     filters_by_index: bool,
     /// A column whose values are not sent as SQLite keeps them, but cast.
@@ -180,14 +179,10 @@ impl Query {
                 indexed.join(", ")
             ),
             sort_needed: SortNeeded::Nothing,
-            finds_ids: false,
             filters_by_index: false,
             converted,
         };
         query.explain_all(connection, &operands(view))?;
-        let steps = explain(connection, (query.time_of_id(), vec![integer(0)]))?;
-        query.finds_ids = steps.iter().all(|step| step.starts_with("SEARCH"));
-        query.unique_ids &= query.finds_ids;
         Ok(Ok(query))
     }
 
@@ -389,28 +384,20 @@ impl Query {
         (sql, parameters)
     }
 
-    /// The statement that yields the times of the records with an id; `None` without an index on it.
-    pub(super) fn time_of(&self, id: i64) -> Option<Statement> {
-        self.finds_ids.then(|| {
-            (
-                self.time_of_id(),
-                vec![Parameter::Value(Value::Integer(id))],
-            )
-        })
-    }
-
-    /// The statement that yields how many records there can be at most, if ids tell: none of them
-    /// repeats.
-    pub(super) fn most(&self) -> Option<String> {
+    /// The statement that yields what there is of the table at most: the bytes of the database, and
+    /// where none of them repeats, the least and the greatest id.
+    pub(super) fn bounds(&self) -> Statement {
         let Query { id, table, .. } = self;
-        let of = |function| format!("(SELECT {function}({id}) FROM {table})");
-        let sql = || format!("SELECT {}, {}", of("min"), of("max"));
-        self.unique_ids.then(sql)
-    }
-
-    fn time_of_id(&self) -> String {
-        let Query { key, id, table, .. } = self;
-        format!("SELECT {key} FROM {table} WHERE {id} = ?")
+        let of = |function| {
+            if self.unique_ids {
+                format!("(SELECT {function}({id}) FROM {table})")
+            } else {
+                "NULL".to_owned()
+            }
+        };
+        let bytes = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size";
+        let sql = format!("SELECT ({bytes}), {}, {}", of("min"), of("max"));
+        (sql, Vec::new())
     }
 
     /// The statement that counts the records of a run, whether they match the filters or not.

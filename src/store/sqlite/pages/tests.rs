@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::super::scan::{self, Scan};
 use super::super::table::Table;
 use super::super::values::Decoder;
-use super::{ClusteredReader, NotRead, Went};
+use super::{ClusteredReader, Counted, NotRead, Went};
 use crate::definition::Stream;
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop, StoreError};
@@ -349,6 +349,48 @@ fn filters_let_through_what_sql_does() {
                 read == from_sql_where(&connection, &view, &range, condition),
                 "{condition} {range:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn records_are_counted_as_sql_counts_them() {
+    let view = view(&COLUMNS);
+    for (page_size, rows, longest) in [
+        (512, 3_000, 10),
+        (512, 2_000, 400),
+        (4096, 20_000, 60),
+        (65536, 3_000, 60),
+        (4096, 0, 0),
+        (4096, 1, 9),
+    ] {
+        let connection = fill(page_size, rows, longest, u64::from(page_size));
+        let reader = find(&connection, &view).expect("such a table is read");
+        let mut positions = Vec::new();
+        let mut statement = connection
+            .prepare("SELECT time, id FROM t ORDER BY time, id")
+            .unwrap();
+        let mut found = statement.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let (key, id) = (row.get(0).unwrap(), row.get(1).unwrap());
+            positions.push(Position { key, id });
+        }
+        let mut random = fastrand::Rng::with_seed(11);
+        for _ in 0..200 {
+            let any = random.choice(&positions).copied();
+            let moved = random.i64(-1..2);
+            let after = any.filter(|_| random.bool()).map(|at| Position {
+                id: at.id.saturating_add(moved),
+                ..at
+            });
+            let number = random.u64(1..=rows.unsigned_abs() + 10);
+            let rest = &positions[positions.partition_point(|at| Some(*at) <= after)..];
+            let expected = match rest.get(number as usize - 1) {
+                Some(position) => Counted::At(*position),
+                None => Counted::Short(number - rest.len() as u64),
+            };
+            let counted = reader.nth(&connection, after, number).unwrap();
+            assert_eq!(counted, expected, "{page_size} {after:?} {number}");
         }
     }
 }

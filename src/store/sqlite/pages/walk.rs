@@ -13,7 +13,7 @@ use super::{Beginning, ClusteredReader, MOST_COLUMNS, PAGE};
 use crate::selection::{Filter, Position, Range};
 
 /// How many pages lead to a record at most; SQLite's own bound.
-const DEEPEST: usize = 20;
+pub(super) const DEEPEST: usize = 20;
 
 /// The most records that SQL is asked for at once.
 const MOST_LEFT: u64 = 1000;
