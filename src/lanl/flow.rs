@@ -60,7 +60,7 @@ pub fn fields(line: &[u8]) -> Result<[Field<'_>; COLUMNS.len()], String> {
         *field = match kind {
             Type::Integer => match text.parse() {
                 Ok(integer) => Field::Integer(integer),
-                Err(_) => return Err(format!("{name} is {text:?}, no 64-bit integer")),
+                Err(_) => return Err(format!("{name} is {text:?}, not a 64-bit integer")),
             },
             _ if text.is_empty() => return Err(format!("{name} is empty")),
             _ => Field::Text(text),

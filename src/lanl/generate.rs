@@ -8,7 +8,7 @@ const TIMES: (u64, u64) = (1, 5_011_199);
 /// Bytes kept ready.
 const READY: usize = 64 * 1024;
 
-/// Synthetic lines, as a source of bytes. Times rise from the first second of LANL's 58 days to the
+/// Synthetic lines, as a source of bytes. Times ascend from the first second of LANL's 58 days to the
 /// last.
 ///
 /// ```

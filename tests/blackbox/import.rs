@@ -65,9 +65,9 @@ fn keeps_flows_numbers_them_and_puts_the_rest_aside() {
         "2\t1 fields instead of 9\t",
         "3\t8 fields instead of 9\t2,0,C1,389,C2,N1,6,10",
         "4\t10 fields instead of 9\t3,",
-        "5\ttime is \"x\", no 64-bit integer\tx,0",
+        "5\ttime is \"x\", not a 64-bit integer\tx,0",
         "6\tsrc_comp is empty\t5,0,,",
-        "7\tbyte_count is \"9223372036854775808\", no 64-bit integer\t6,",
+        "7\tbyte_count is \"9223372036854775808\", not a 64-bit integer\t6,",
         "9\tlonger than 65536 bytes\t8,0,xxx",
         "10\tnot UTF-8\t9,0",
     ]) {

@@ -16,14 +16,14 @@ const WAITING: usize = 4;
 /// Some lines, understood.
 #[derive(Default)]
 pub(super) struct Batch {
-    flows: Vec<[Cell; COLUMNS.len()]>,
+    /// The values of one flow after those of another.
+    cells: Vec<Cell>,
     texts: String,
     /// The lines that are not flows: number, reason and line.
     pub(super) rejected: Vec<(u64, String, Vec<u8>)>,
 }
 
 /// A value of a flow; a string is so many of the batch's bytes.
-#[derive(Clone, Copy)]
 enum Cell {
     Integer(i64),
     Text { start: usize, end: usize },
@@ -31,23 +31,25 @@ enum Cell {
 
 impl Batch {
     fn add(&mut self, fields: &[Field<'_>; COLUMNS.len()]) {
-        self.flows.push(fields.map(|field| match field {
-            Field::Integer(integer) => Cell::Integer(integer),
-            Field::Text(text) => {
-                let start = self.texts.len();
-                self.texts.push_str(text);
-                Cell::Text {
-                    start,
-                    end: self.texts.len(),
+        for field in fields {
+            self.cells.push(match *field {
+                Field::Integer(integer) => Cell::Integer(integer),
+                Field::Text(text) => {
+                    let start = self.texts.len();
+                    self.texts.push_str(text);
+                    Cell::Text {
+                        start,
+                        end: self.texts.len(),
+                    }
                 }
-            }
-        }));
+            });
+        }
     }
 
-    /// The flows, in the order of their lines.
-    pub(super) fn flows(&self) -> impl ExactSizeIterator<Item = [Field<'_>; COLUMNS.len()]> {
-        self.flows.iter().map(|cells| {
-            cells.map(|cell| match cell {
+    /// The values of each flow, in the order of their lines.
+    pub(super) fn flows(&self) -> impl ExactSizeIterator<Item = impl Iterator<Item = Field<'_>>> {
+        self.cells.chunks_exact(COLUMNS.len()).map(|cells| {
+            cells.iter().map(|cell| match *cell {
                 Cell::Integer(integer) => Field::Integer(integer),
                 Cell::Text { start, end } => Field::Text(&self.texts[start..end]),
             })

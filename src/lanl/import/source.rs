@@ -88,7 +88,7 @@ impl Source {
         &self.line
     }
 
-    /// Reads the next line: whether it is complete, or why it is none. `None` after the last.
+    /// Reads the next line: whether it is complete, or why it cannot be used. `None` after the last.
     pub(super) fn read_line(&mut self) -> Result<Option<Result<(), String>>, ImportError> {
         self.read().map_err(|reason| ImportError::Source {
             source_name: self.name.clone(),

@@ -105,7 +105,7 @@ pub(super) fn insert_sql(stream: &Stream, rows: usize) -> String {
 pub(super) fn insert_records<'b>(
     insert: &mut Statement<'_>,
     id: &mut i64,
-    flows: impl IntoIterator<Item = [Field<'b>; COLUMNS.len()]>,
+    flows: impl IntoIterator<Item = impl Iterator<Item = Field<'b>>>,
 ) -> rusqlite::Result<()> {
     let mut parameter = 0;
     let mut next = || {
