@@ -161,12 +161,10 @@ fn what_is_corrupt_breaks_the_body_after_what_is_right() {
         for (name, right) in ["csv", "json"].iter().zip(&right) {
             let reply = server.get(&format!("{FLOWS}.{name}"));
             assert_eq!((reply.status, reply.complete), (200, false), "{what}");
+            // How much of it arrives before the reset is not ours to say.
             let sent = reply.body.len();
-            assert!(
-                right.starts_with(&reply.body),
-                "{what}: {sent} bytes of {name}"
-            );
-            assert!((10_000..right.len()).contains(&sent), "{what}: {sent}");
+            let prefix = sent < right.len() && right.starts_with(&reply.body);
+            assert!(prefix, "{what}: {sent} bytes of {name}");
         }
         server.logged(&["broken: stream flows", "malformed"]);
     }

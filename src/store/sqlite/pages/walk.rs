@@ -204,7 +204,8 @@ impl<'a> Walk<'a> {
         for at in 0..page.cells {
             let cell = self.cell(page, number, at)?;
             let Some(key) = cell.record.position() else {
-                return self.no_position(page, number, at, last, bounds);
+                self.no_position(page, number, at, last, bounds)?;
+                break;
             };
             if last >= Some(key) {
                 return Err(self.malformed(number, DISORDER));
@@ -212,17 +213,26 @@ impl<'a> Walk<'a> {
             last = Some(key);
             keys.push(key);
         }
-        self.ends(number, last, bounds)?;
+        // All that is before a key which is no position is read here.
+        let odd = keys.len() < page.cells;
+        if !odd {
+            self.ends(number, last, bounds)?;
+        }
         self.begins(page, number, bounds)?;
         // What is before a key that the range is after is looked at, too: so does SQLite, where it
         // seeks what is not before that key.
         let first = keys.partition_point(|key| Some(*key) < self.range.after);
         let mut read = Read::NOTHING;
-        for at in first..=page.cells {
+        for at in first..=keys.len() {
             let child = Bounds {
                 after: at.checked_sub(1).map_or(bounds.after, |at| Some(keys[at])),
                 before: keys.get(at).copied().or(bounds.before),
             };
+            if at == keys.len() && odd {
+                let left = self.cell(page, number, at)?.left;
+                let step = self.page(left, depth + 1, child)?;
+                return Ok(if step == Step::On { Step::Rest } else { step });
+            }
             if at == page.cells {
                 // A page of this length has the field.
                 let right = page.right().unwrap_or(0);
