@@ -44,7 +44,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let routes = super::routes(&Arc::new(app));
-    let (stopping, stopped) = watch::channel(());
+    let (stop_all, make_room) = (watch::Sender::new(()), watch::Sender::new(()));
     let breaking = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
@@ -53,12 +53,22 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = listener.accept(), if connections.len() < sockets => match accepted {
                 Ok((tcp, _)) => {
-                    let stop = Stop { stopped: stopped.clone(), breaking: Arc::clone(&breaking) };
-                    connections.spawn(connection(tcp, routes.clone(), server.head, server.stall, stop));
+                    let hang_up = HangUp {
+                        stopped: stop_all.subscribe(),
+                        crowded: make_room.subscribe(),
+                    };
+                    let (routes, breaking) = (routes.clone(), Arc::clone(&breaking));
+                    let (head, stall) = (server.head, server.stall);
+                    connections.spawn(connection(tcp, breaking, routes, head, stall, hang_up));
+                    if connections.len() >= sockets {
+                        // Whoever comes next finds no place that an idle connection keeps.
+                        make_room.send_replace(());
+                    }
                 }
                 Err(error) => {
-                    // Out of file descriptors, mostly: connections that end will free some.
+                    // Out of file descriptors, mostly.
                     tracing::warn!(%error, "cannot accept a connection; trying again");
+                    make_room.send_replace(());
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
@@ -66,7 +76,7 @@ pub async fn serve(
         }
     }
     drop(listener);
-    drop(stopping);
+    drop(stop_all);
     tracing::info!(connections = connections.len(), "stopping");
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(server.shutdown, all_ended)
@@ -82,24 +92,30 @@ pub async fn serve(
     }
 }
 
-/// How a connection hears that the server stops.
-struct Stop {
-    /// Closed when no more requests are taken.
+/// How a connection hears that it is to be hung up on after its running request.
+struct HangUp {
+    /// Closed when the server stops.
     stopped: watch::Receiver<()>,
-    /// Set when running requests are broken.
-    breaking: Arc<AtomicBool>,
+    /// Changed when other clients need its place. Who has not asked for anything yet keeps it.
+    crowded: watch::Receiver<()>,
 }
 
 /// How often a reply is looked after: whether its client has left, or stalls.
 const TICK: Duration = Duration::from_millis(250);
 
-/// One connection, up to its end or, once the server stops, to the end of its running request.
-async fn connection<F>(tcp: TcpStream, routes: F, head: Duration, stall: Duration, mut stop: Stop)
-where
+/// One connection, up to its end or, once it is to be hung up, to the end of its running request.
+async fn connection<F>(
+    tcp: TcpStream,
+    breaking: Arc<AtomicBool>,
+    routes: F,
+    head: Duration,
+    stall: Duration,
+    mut hang_up: HangUp,
+) where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let Ok(wire) = Wire::new(tcp, stop.breaking) else {
+    let Ok(wire) = Wire::new(tcp, breaking) else {
         // The client left before it was served.
         return;
     };
@@ -113,17 +129,27 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(head)
         .serve_connection(TokioIo::new(Socket(Arc::clone(&wire))), service);
-    let (mut connection, mut stopped) = (pin!(connection), pin!(stop.stopped.changed()));
-    let mut is_stopping = false;
+    let mut connection = pin!(connection);
+    let mut stopped = pin!(hang_up.stopped.changed());
+    let mut crowded = pin!(hang_up.crowded.changed());
+    let mut is_last = false;
     let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = poll_fn(|context| {
-        if !is_stopping && stopped.as_mut().poll(context).is_ready() {
-            is_stopping = true;
-            connection.as_mut().graceful_shutdown();
+        let ended = connection.as_mut().poll(context);
+        if ended.is_ready() {
+            return ended;
         }
-        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(ended);
+        if !is_last
+            && (stopped.as_mut().poll(context).is_ready()
+                || wire.has_answered() && crowded.as_mut().poll(context).is_ready())
+        {
+            is_last = true;
+            connection.as_mut().graceful_shutdown();
+            let ended = connection.as_mut().poll(context);
+            if ended.is_ready() {
+                return ended;
+            }
         }
         while wire.is_answering() {
             ready!(tick.poll_tick(context));

@@ -32,6 +32,8 @@ pub(super) struct Wire {
 #[derive(Default)]
 struct State {
     phase: Phase,
+    /// Whether there was a request.
+    answered: bool,
     /// Whether the connection is reset when it is dropped.
     resets: bool,
     /// Since when the reply has waited for its client to take some of it.
@@ -101,7 +103,13 @@ impl Wire {
     pub(super) fn answering(&self) {
         let mut state = self.state();
         state.phase = Phase::Answering;
+        state.answered = true;
         state.head.clear();
+    }
+
+    /// Whether there was a request already.
+    pub(super) fn has_answered(&self) -> bool {
+        self.state().answered
     }
 
     /// The body of a reply, so that its end is noted.
