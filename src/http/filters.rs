@@ -8,7 +8,7 @@ use super::operators::{self, OPERATORS, lookalike};
 use super::problem::{Problem, shortened};
 use crate::selection::{Filter, Operand, Operator};
 
-/// Reads a filter of a column; 400 when it is none, or its value is not of the column's type.
+/// Reads a filter of a column; 400 when it is not one, or its value is not of the column's type.
 pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
     let problem = |detail: String| Problem::bad_request(detail).about(&column.name, Some(text));
     let (operator, value) = match text {

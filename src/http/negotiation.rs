@@ -17,7 +17,7 @@ struct Weighted {
 }
 
 /// The items of a list, in order. Parameters other than the weight are ignored, and so are items
-/// whose weight is none.
+/// whose weight is malformed.
 fn weighted(list: &str) -> Vec<Weighted> {
     let item = |item: String| {
         let mut parts = split(&item, ';').into_iter();

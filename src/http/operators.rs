@@ -103,9 +103,9 @@ pub(super) struct Lookalike {
     pub(super) suggestion: Option<String>,
 }
 
-/// What `text` begins with, if that is meant as an operator and is none.
+/// What `text` begins with, if that is meant as an operator but is not one.
 ///
-/// A string may be anything, so that only what hardly is a string's beginning counts in a column of
+/// A string may be anything, so that only what strings hardly begin with counts in a column of
 /// strings; in others nothing but an operator begins with letters.
 pub(super) fn lookalike(kind: Type, text: &str) -> Option<Lookalike> {
     let found = |written: &str, meant: &str| {

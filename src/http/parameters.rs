@@ -151,7 +151,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
                 .allowing(value, ["exact"]));
         }
     };
-    // Before the options, so that one of a format is not unknown for the want of the format.
+    // Before the options: they are those of the format.
     let (format, media_type) = match self::format(&target, format.as_deref())? {
         Some(format) => {
             let media_type = format.media_types.first();

@@ -181,7 +181,7 @@ where
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert("x-request-id", id);
     }
-    // Without it a cache may guess how long a reply is good for; it is not, for records are added.
+    // Without it a cache may guess how long a reply stays fresh, but records are added at any time.
     let never = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, never);
     if response.extensions().get::<LogsItself>().is_none() {
