@@ -174,8 +174,6 @@ impl Wire {
         while written.is_pending() {
             if self.tcp.poll_write_ready(context)?.is_pending() {
                 state.waiting.get_or_insert_with(Instant::now);
-                // Also a reply with a length: Python takes half of one for all of it.
-                self.set_resets(&mut state, true);
                 return Poll::Pending;
             }
             written = would_block(self.tcp.try_write_vectored(parts));
