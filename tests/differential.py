@@ -44,7 +44,7 @@ class Request:
         self.counts = random.random() < 0.15
         records = stream.records
         self.times = [r.time for r in random.sample(records, min(len(records), 20))] + random_tables.ENDS + [0]
-        bound = lambda: oracle_bound(random.choice(self.times) + random.choice([-1, 0, 0, 1]))
+        bound = lambda: in_range(random.choice(self.times) + random.choice([-1, 0, 0, 1]))
         self.scanned_after, self.scanned_before = some(0.25, bound), some(0.25, bound)
         self.after, self.until = some(0.25, self.place), some(0.2, self.place)
         limits = [0, 1, 2, 50, len(records) // 2, len(records), len(records) + 1, oracle.MOST]
@@ -53,7 +53,6 @@ class Request:
         self.columns = some(0.25, lambda: random.sample(visible, random.randint(1, len(visible))))
         count = random.choice([0, 0, 0, 1, 1, 2, 3])
         self.filters = [self.filter(random.choice(visible)) for _ in range(count)]
-        self.texts = {}
 
     def place(self):
         records = self.stream.records
@@ -79,11 +78,13 @@ class Request:
     def operand(self, column, is_pattern=False):
         """A value of the column's type, of those that it has more often than not."""
         random = self.random
-        values = [r.values[self.stream.columns.index(column)] for r in random.choices(self.stream.records, k=3) or []] if self.stream.records else []
+        records = self.stream.records
+        at = self.stream.columns.index(column)
+        values = [record.values[at] for record in random.choices(records, k=3)] if records else []
         values = [v for v in (oracle.compared(column, value) for value in values) if v is not None]
         value = random.choice(values) if values and random.random() < 0.8 else None
         if column.type == "integer":
-            return oracle_bound((value or 0) + random.choice([-1, 0, 0, 0, 1]))
+            return in_range((value or 0) + random.choice([-1, 0, 0, 0, 1]))
         if column.type == "real":
             return value if value is not None else random.choice([0.0, -0.0, 1.5, float("inf"), 2.0**60])
         if column.type == "blob":
@@ -127,7 +128,7 @@ class Request:
         ]
 
 
-def oracle_bound(number):
+def in_range(number):
     return max(oracle.LEAST, min(oracle.MOST, number))
 
 
