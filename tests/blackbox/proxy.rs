@@ -9,7 +9,40 @@ pub(crate) struct Passing {
     pub(crate) body: Vec<u8>,
 }
 
+/// How many ways there are to spoil a reply.
+pub(crate) const KINDS: usize = 7;
+
 impl Passing {
+    /// Spoils a reply in the way of that number; where it is cut off, after so many thousandths.
+    pub(crate) fn spoil(&mut self, kind: usize, thousandths: usize) {
+        match kind {
+            // The connection ends in the middle.
+            0 => self.cut(thousandths),
+            // So it does, and nothing says where the end would have been.
+            1 => {
+                self.unframe();
+                self.cut(thousandths);
+            }
+            // What came is handed on as if it were all.
+            2 => {
+                self.unframe();
+                self.cut(thousandths);
+                self.reframe();
+            }
+            3 => self.strip("flows-position"),
+            4 => self.strip("flows-count"),
+            5 => {
+                self.head = "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html".to_owned();
+                self.body = b"<html>".to_vec();
+            }
+            6 => {
+                self.head.clear();
+                self.body.clear();
+            }
+            _ => panic!("no kind {kind}"),
+        }
+    }
+
     /// Removes a header.
     pub(crate) fn strip(&mut self, name: &str) {
         let is_it = |line: &str| line.to_ascii_lowercase().starts_with(&format!("{name}:"));
@@ -18,7 +51,7 @@ impl Passing {
     }
 
     /// Takes the body out of its chunks, and out of the head what tells where it ends.
-    pub(crate) fn unframe(&mut self) {
+    fn unframe(&mut self) {
         if self
             .head
             .to_ascii_lowercase()
@@ -36,12 +69,12 @@ impl Passing {
     }
 
     /// Says that what is left of the body is all of it.
-    pub(crate) fn reframe(&mut self) {
+    fn reframe(&mut self) {
         self.head += &format!("\r\ncontent-length: {}", self.body.len());
     }
 
     /// Cuts the body off after so many thousandths.
-    pub(crate) fn cut(&mut self, thousandths: usize) {
+    fn cut(&mut self, thousandths: usize) {
         self.body.truncate(self.body.len() * thousandths / 1000);
     }
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use crate::harness::{
     FLOWS, Ran, Server, assert_has, database, folder, generated, run, ten_lines, ten_records,
 };
-use crate::proxy::Proxy;
+use crate::proxy::{KINDS, Proxy};
 
 /// Runs a shell's command line, with `flows` on the path.
 fn shell(folder: &Path, line: &str) -> Ran {
@@ -243,7 +243,7 @@ fn pull_sh_loses_nothing_behind_a_proxy_that_breaks_replies() {
     let folder = folder();
     let server = Server::of(folder.path(), &generated(folder.path(), 120_000));
     let cuts = [0, 10, 333, 750, 999];
-    let kinds = 7;
+    let breaks = KINDS * cuts.len();
     let pages = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&pages);
     let proxy = Proxy::new(server.address, move |passing| {
@@ -252,33 +252,9 @@ fn pull_sh_loses_nothing_behind_a_proxy_that_breaks_replies() {
         }
         // Every other page is let through.
         let page = seen.fetch_add(1, Ordering::Relaxed);
-        let (number, is_broken) = (page / 2, page.is_multiple_of(2));
-        let cut = cuts[number / kinds % cuts.len()];
-        match number % kinds {
-            _ if !is_broken || number >= kinds * cuts.len() => {}
-            // The connection ends in the middle.
-            0 => passing.cut(cut),
-            // So it does, and nothing says where the end would have been.
-            1 => {
-                passing.unframe();
-                passing.cut(cut);
-            }
-            // What came is handed on as if it were all.
-            2 => {
-                passing.unframe();
-                passing.cut(cut);
-                passing.reframe();
-            }
-            3 => passing.strip("flows-position"),
-            4 => passing.strip("flows-count"),
-            5 => {
-                passing.head = "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html".to_owned();
-                passing.body = b"<html>".to_vec();
-            }
-            _ => {
-                passing.head.clear();
-                passing.body.clear();
-            }
+        let number = page / 2;
+        if page.is_multiple_of(2) && number < breaks {
+            passing.spoil(number % KINDS, cuts[number / KINDS]);
         }
     });
     let script = printed("cat > pull.sh <<'END'\n", "END\n")
@@ -286,7 +262,7 @@ fn pull_sh_loses_nothing_behind_a_proxy_that_breaks_replies() {
     assert!(script.contains(&proxy.address.to_string()));
     fs::write(folder.path().join("pull.sh"), script).unwrap();
     let run = || shell(folder.path(), "sh pull.sh");
-    let (mut failures, breaks) = (0, kinds * cuts.len());
+    let mut failures = 0;
     while pages.load(Ordering::Relaxed) < 2 * breaks {
         if run().code != Some(0) {
             failures += 1;
