@@ -1,7 +1,7 @@
 //! `avro`: an Apache Avro 1.11 object container file.
 //!
 //! One record type, named as the stream, with a field per column: `long`, `double`, `string` or
-//! `bytes`, in a union with `null` if the column is nullable. Names that are no Avro names are written
+//! `bytes`, in a union with `null` if the column is nullable. Names that Avro does not allow are written
 //! by SQL/XML's `_xHHHH_` rule, and the column's own name is the field's `doc`. Blocks are not
 //! compressed; all slices of a document share its one sync marker.
 
@@ -77,7 +77,7 @@ struct Avro {
 
 impl Avro {
     fn new(schema: &Schema) -> Avro {
-        // Random, says the specification, and no reader minds how good.
+        // The specification wants it random; no reader minds how random.
         let random = || RandomState::new().build_hasher().finish().to_le_bytes();
         let mut sync = [0; 16];
         sync[..8].copy_from_slice(&random());

@@ -11,12 +11,13 @@ use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 use flows_formats::{Record, Schema, Type, Value};
 
 /// A batch is full when it holds about so many bytes. Small, since each stream holds one.
-const BATCH_BYTES: usize = 128 * 1024;
+pub(crate) const BATCH_BYTES: usize = 128 * 1024;
 
 /// The records of one batch.
 pub(crate) struct Columns {
     schema: SchemaRef,
     columns: Vec<Column>,
+    rows: usize,
     bytes: usize,
 }
 
@@ -54,6 +55,7 @@ impl Columns {
         Columns {
             columns: schema.fields().iter().map(column).collect(),
             schema,
+            rows: 0,
             bytes: 0,
         }
     }
@@ -63,6 +65,7 @@ impl Columns {
     /// Columns are indexed by 32 bits: a full batch is far from that, and a record as large as
     /// SQLite allows does not take it there.
     pub(crate) fn push(&mut self, record: &Record<'_>) -> bool {
+        self.rows += 1;
         for (column, value) in self.columns.iter_mut().zip(record.values) {
             self.bytes += 8;
             match (column, *value) {
@@ -88,12 +91,17 @@ impl Columns {
         self.bytes >= BATCH_BYTES
     }
 
+    /// How many records the batch has.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Takes the batch; `None` when there is no record in it.
     pub(crate) fn take(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        if self.bytes == 0 {
+        if self.rows == 0 {
             return Ok(None);
         }
-        self.bytes = 0;
+        (self.rows, self.bytes) = (0, 0);
         let finish = |column: &mut Column| -> ArrayRef {
             // The next batch will be about as large: with room for it, nothing is moved.
             match column {

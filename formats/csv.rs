@@ -1,8 +1,8 @@
 //! `csv`: comma-separated values, quoted as RFC 4180 says, lines ended by `\n`.
 //!
-//! The header line comes also when no record follows, unless the client asks for none. A null is an empty field, an empty
-//! text is `""`. Blobs are base64; a real is `NaN`, `Infinity` or `-Infinity` where it is not a number.
-//! In a table of one column a null is `""` too: an empty line would be no record to a reader.
+//! The header line comes even when no record follows, unless the client asks for none. A null is an
+//! empty field, an empty string is `""`. Blobs are base64; a real that is not finite is `NaN`,
+//! `Infinity` or `-Infinity`. In a table of one column a null is `""` too: readers skip an empty line.
 
 use flows_formats::writer::{Writer, equal_to, less_than};
 use flows_formats::{
@@ -55,7 +55,7 @@ impl RecordEncoder for Csv {
             if i > 0 {
                 out.push(self.delimiter);
             }
-            // At the very beginning a reader would take this for the encoding's mark, and drop it.
+            // At the very beginning a reader would take this for a byte order mark, and drop it.
             if name.starts_with('\u{FEFF}') {
                 quoted(name, out);
             } else {
@@ -76,8 +76,8 @@ impl RecordEncoder for Csv {
             match *value {
                 Value::Integer(integer) => writer.integer(integer),
                 Value::Text(text) => {
-                    // What may need quotes is below the minus sign, as is not much else, or is the
-                    // delimiter.
+                    // What may need quotes is the delimiter, or below the minus sign, where there is
+                    // not much else.
                     let suspect = |eight| less_than(eight, b'-') | equal_to(eight, delimiter);
                     if text.is_empty() || !writer.text(text, suspect) {
                         writer.with(|out| field(text, delimiter, out));

@@ -7,7 +7,7 @@
 //! | `registry.rs` | [`Registry`]: all formats, by name |
 //! | `options.rs` | [`FormatOption`], [`Options`]: what a client may ask of a format |
 //! | `dialects.rs` | a stream's columns as JSON Schema, as BigQuery's fields |
-//! | `text.rs` | integers, reals, blobs and names as text, the same in every string format |
+//! | `text.rs` | integers, reals, blobs and names as text, the same in every text format |
 //! | `writer.rs` | the hot path of text formats: literals, integers, short strings |
 //! | `object.rs` | a record as a JSON object: `json` and `ndjson` |
 //! | `columns.rs` | records gathered into Arrow's columns: `arrow` and `parquet` |
@@ -37,6 +37,8 @@
 
 // A format's file reads the same in here, in the README and in a crate of one's own.
 extern crate self as flows_formats;
+
+use std::any::Any;
 
 mod arrow;
 pub mod avro;
@@ -75,7 +77,7 @@ pub struct Format {
     pub summary: &'static str,
     /// Whether documents are compressed already, so that compressing them again gains nothing.
     pub compressed: bool,
-    /// What a client may ask beyond the name, by query parameters `NAME.OPTION`.
+    /// What a client may ask for beyond the name, by query parameters `NAME.OPTION`.
     pub options: &'static [FormatOption],
     /// Makes the encoder of one document.
     ///
@@ -113,10 +115,13 @@ impl Format {
 
 /// Writes the records of one document, one after another, appending to `out`.
 ///
-/// A document is `begin`, the records with `separator` between them, `flush`, and `end`; `flush` may
-/// come between records, too. When the
-/// document is written in several slices at once, each slice has its own encoder, made by `fork`;
-/// the first slice's calls `begin`, every slice's calls `flush`, the last one's calls `end`.
+/// A document is `begin`, the records with `separator` between them, and `end`; `flush` may come
+/// between records, and comes before `end`.
+///
+/// A format that has `fork` is written in several slices at once, each by an encoder of its own: the
+/// first slice begins with `begin`, and every slice ends with `end_slice`. The first slice's encoder
+/// then writes the end: it is given what `end_slice` said of the others by `join`, in their order,
+/// and then `end`. `join` and `slice_records` are for formats that have an index at their end.
 ///
 /// After an error the document is abandoned: what was appended is never completed.
 pub trait RecordEncoder: Send {
@@ -139,8 +144,8 @@ pub trait RecordEncoder: Send {
         b""
     }
 
-    /// Writes the records kept so far, if any: at the end of a slice, and now and then when records
-    /// come slowly. A format that nobody can read before its end may wait until then.
+    /// Writes the records kept so far, if any: before the end, and now and then when records come
+    /// slowly. A format that nobody can read before its end may wait until then.
     ///
     /// # Errors
     /// When the format cannot write what it kept.
@@ -162,7 +167,35 @@ pub trait RecordEncoder: Send {
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {
         None
     }
+
+    /// Ends a slice: writes the records kept so far, and says what the end of the document has to
+    /// know of the slice, if anything. An encoder that does so does for every slice.
+    ///
+    /// # Errors
+    /// When the format cannot write what it kept.
+    fn end_slice(&mut self, out: &mut Vec<u8>) -> Result<Option<Part>, Error> {
+        self.flush(out)?;
+        Ok(None)
+    }
+
+    /// Takes what another encoder's `end_slice` said of the next slice, which has `before` bytes of
+    /// the document before it.
+    ///
+    /// # Errors
+    /// When the format cannot end the document with this slice in it.
+    fn join(&mut self, _part: Part, _before: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// How many records a slice gets, asked when the first slice has ended; `None` when slices of
+    /// any size are as good.
+    fn slice_records(&self) -> Option<u64> {
+        None
+    }
 }
+
+/// What the end of a document has to know of one of its slices. Only the format looks into it.
+pub type Part = Box<dyn Any + Send>;
 
 /// A schema or a record that a format cannot express.
 #[derive(Debug, thiserror::Error)]

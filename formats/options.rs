@@ -5,9 +5,9 @@
 pub struct FormatOption {
     /// The part of the parameter's name after the format's. Lower-case letters, digits and `_`.
     pub name: &'static str,
-    /// What may be asked.
+    /// What a client may ask for.
     pub allowed: Allowed,
-    /// What holds when nothing is asked.
+    /// What a client gets that does not ask.
     pub default: &'static str,
     /// One line that says what it decides.
     pub summary: &'static str,
@@ -31,7 +31,7 @@ pub enum Allowed {
 pub const BOOLEAN: Allowed = Allowed::OneOf(&["true", "false"]);
 
 impl Allowed {
-    /// Whether a value is one of them.
+    /// Whether a value is allowed.
     ///
     /// ```
     /// use flows_formats::Allowed;
@@ -50,7 +50,7 @@ impl Allowed {
         }
     }
 
-    /// Every value, or what stands for them, for messages and documentation.
+    /// Every value, or the range of them, for messages and documentation.
     ///
     /// ```
     /// use flows_formats::Allowed;
@@ -59,7 +59,7 @@ impl Allowed {
     /// ```
     pub fn listed(&self) -> Vec<String> {
         match self {
-            // The one that cannot be typed, as a URL has it.
+            // A tab cannot be typed: as it is written in a URL.
             Allowed::OneOf(values) => values
                 .iter()
                 .map(|value| value.replace('\t', "%09 (tab)"))
@@ -69,7 +69,7 @@ impl Allowed {
     }
 }
 
-/// The options of one document: what the client asked, and the defaults for the rest.
+/// The options of one document: what the client asked for, and the defaults for the rest.
 #[derive(Clone, Debug)]
 pub struct Options {
     declared: &'static [FormatOption],

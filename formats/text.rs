@@ -1,4 +1,4 @@
-//! Numbers, blobs and names as text, the same in every string format.
+//! Numbers, blobs and names as text, the same in every text format.
 
 use std::io::Write;
 

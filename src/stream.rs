@@ -37,7 +37,7 @@ use coding::Trailer;
 use connections::Lease;
 use document::{Document, FindHelpers};
 pub use reply_end::ReplyEnd;
-use slices::{FILTERED_RECORDS, Slices, queue};
+use slices::{Slices, queue};
 pub use small::{at_once, shortly};
 
 /// A chunk leaves when it holds so many bytes. Larger costs memory per stream, smaller costs speed.
@@ -281,7 +281,10 @@ impl Pump {
         encoder: Box<dyn RecordEncoder>,
     ) -> Result<Document, StreamError> {
         let plan = lease.snapshot(&self.view, &self.cancel)?;
-        let can_slice = plan.splittable && encoder.fork().is_some();
+        // How many records a filter leaves of a slice is not known, and a format that says how many
+        // it wants would get next to none.
+        let sized = encoder.slice_records().is_some() && !self.view.filters.is_empty();
+        let can_slice = plan.splittable && !sized && encoder.fork().is_some();
         let connections = lease.connections();
         let find: FindHelpers = Box::new(move || {
             if can_slice {
@@ -357,26 +360,21 @@ impl Pump {
         range: Range,
         helpers: Vec<Lease>,
     ) -> Result<Document, StreamError> {
-        let written = document.records;
         let rest = Range {
             after: document.last.or(range.after),
             ..range
         };
-        let records_per_slice = if self.view.filters.is_empty() {
-            Slices::records_per_slice(written, document.buffer.len())
-        } else {
-            FILTERED_RECORDS
-        };
-        let slices = Slices::new(self, rest, records_per_slice, written, helpers.len());
+        let slices = Slices::new(self, rest, &document, helpers.len());
         document
             .send(Boundary::Slice)
             .map_err(|Stop| StoreError::Stopped)?;
         // The slice that failed has said why.
-        let records = slices
+        let (records, parts) = slices
             .write_all(lease, helpers, &*document.encoder)
             .ok_or(StoreError::Stopped)?;
         let sender = queue(&self.slices, WAITING_CHUNKS).ok_or(StoreError::Stopped)?;
         document.go_on(sender, records);
+        document.join(&self.view, parts)?;
         self.end(document)
     }
 

@@ -1,10 +1,11 @@
 //! A document, or a slice of one, being written: records in, chunks out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flate2::Crc;
-use flows_formats::{Record, RecordEncoder};
+use flows_formats::{Part, Record, RecordEncoder};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -39,6 +40,10 @@ pub(super) type SetsAside = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Where a slice's chunks go, and at last its error if it has one.
 pub(super) type Sender = mpsc::Sender<Result<Chunk, StreamError>>;
 
+/// What the end of a document has to know of its slices: of each, by number, its bytes before they
+/// were coded, and what its encoder said.
+pub(super) type Parts = BTreeMap<u64, (u64, Part)>;
+
 /// Finds connections for helpers, if there are idle ones.
 pub(super) type FindHelpers = Box<dyn FnOnce() -> Vec<Lease> + Send>;
 
@@ -69,6 +74,10 @@ pub(super) struct Document {
     follows: bool,
     /// The number of records in the chunks sent so far; `None` before the first.
     sent: Option<u64>,
+    /// The number of bytes in them, before they were coded.
+    sent_bytes: u64,
+    /// What the end of the document has to know of this slice.
+    pub(super) part: Option<Part>,
     /// What the head of the reply says, until the first chunk takes it.
     pub(super) head: Option<ReplyEnd>,
     /// When the chunk was first seen to hold a record.
@@ -140,6 +149,8 @@ impl Document {
             replaced: 0,
             follows: false,
             sent: None,
+            sent_bytes: 0,
+            part: None,
             head: None,
             filling_since: None,
             find_helpers: None,
@@ -155,8 +166,8 @@ impl Document {
             .map_err(|error| StreamError::format(view, error))
     }
 
-    /// Writes what the encoder has kept, if the slice was scanned to its end or stopped when
-    /// helpers were found; else says why it was not.
+    /// Has the encoder end the slice, if it was scanned to its end or stopped when helpers were
+    /// found; else says why it was not.
     pub(super) fn end_slice(
         &mut self,
         view: &View,
@@ -172,8 +183,27 @@ impl Document {
         if self.helpers.is_empty() {
             scanned?;
         }
-        self.flush()
-            .map_err(|error| StreamError::format(view, error))
+        let before = self.buffer.len();
+        let part = self.encoder.end_slice(&mut self.buffer);
+        self.part = part.map_err(|error| StreamError::format(view, error))?;
+        self.wrote(before);
+        Ok(())
+    }
+
+    /// Tells the encoder of the slices that others have written.
+    pub(super) fn join(&mut self, view: &View, parts: Parts) -> Result<(), StreamError> {
+        let mut before = self.bytes();
+        for (bytes, part) in parts.into_values() {
+            let joined = self.encoder.join(part, before);
+            joined.map_err(|error| StreamError::format(view, error))?;
+            before += bytes;
+        }
+        Ok(())
+    }
+
+    /// How many bytes it has, before they are coded.
+    pub(super) fn bytes(&self) -> u64 {
+        self.sent_bytes + self.buffer.len() as u64
     }
 
     /// Writes what the encoder has kept.
@@ -235,6 +265,7 @@ impl Document {
     /// Sends what is in the buffer; waits while the client is behind.
     pub(super) fn send(&mut self, boundary: Boundary) -> Result<(), Stop> {
         let full = std::mem::take(&mut self.buffer);
+        self.sent_bytes += full.len() as u64;
         let (bytes, crc) = if self.coding == ContentCoding::Identity {
             if boundary == Boundary::Nothing {
                 self.buffer = self.buffers.take();
@@ -357,7 +388,12 @@ impl Sink for Document {
             return Ok(());
         };
         let (age, first) = (since.elapsed(), self.sent.is_none());
-        if first && age >= HELP_AGE {
+        // A block that ends when helpers are found ends as late as can be.
+        let help_age = match self.encoder.slice_records() {
+            Some(_) => FIRST_AGE,
+            None => HELP_AGE,
+        };
+        if first && age >= help_age {
             self.find_helpers()?;
         }
         if age < if first { FIRST_AGE } else { AGE } {

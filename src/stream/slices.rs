@@ -1,7 +1,8 @@
 //! One document in several slices at once, by the connection that began it and its helpers.
 //!
-//! The range is cut into runs of about as many records as fill [`SLICE_BYTES`]. Whoever is free
-//! takes the next run; the slices' channels queue in order, so that the document is read in order.
+//! The range is cut into runs of about as many records as fill [`SLICE_BYTES`], or as the format
+//! wants. Whoever is free takes the next run; the slices' channels queue in order, so that the document
+//! is read in order.
 //! When the client takes nothing, helpers leave at once: what they have begun is set aside, for the
 //! stream's own connection to go on with.
 
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 
 use super::buffers::Buffers;
 use super::connections::Lease;
-use super::document::{Document, PATIENCE, Sender};
+use super::document::{Document, PATIENCE, Parts, Sender};
 use super::{Boundary, CHUNK_BYTES, ContentCoding, Pump, Slice, StreamError};
 use crate::selection::{Range, View};
 use crate::store::{Cancel, Stop, StoreError};
@@ -28,8 +29,11 @@ const SLICE_BYTES: usize = 4 * CHUNK_BYTES;
 /// Chunks of a slice that wait for their turn: all of a usual one.
 const WAITING_CHUNKS: usize = SLICE_BYTES / CHUNK_BYTES + 1;
 
+/// The same of a format that says how many records a slice gets: its one block, and its end.
+const WAITING_BLOCKS: usize = 2;
+
 /// How many records a slice gets, before filters: how many they let through is not known.
-pub(super) const FILTERED_RECORDS: u64 = 100_000;
+const FILTERED_RECORDS: u64 = 100_000;
 
 /// What the workers of one document share.
 pub(super) struct Slices<'a> {
@@ -39,10 +43,12 @@ pub(super) struct Slices<'a> {
     pub(super) coding: ContentCoding,
     /// Where the slices' channels queue.
     pub(super) queue: &'a mpsc::Sender<Slice>,
-    pub(super) records_per_slice: u64,
+    records_per_slice: u64,
+    waiting_chunks: usize,
     left: Mutex<Left>,
     set_aside: Arc<SetAside>,
     records: AtomicU64,
+    parts: Mutex<Parts>,
     /// How many helpers there still are.
     helping: AtomicUsize,
     /// Whether a slice failed, so that those after it are of no use.
@@ -78,14 +84,22 @@ enum Worker {
 }
 
 impl<'a> Slices<'a> {
-    /// The slices of what is left of a document, of which so many records are written.
+    /// The slices of what is left of a document.
     pub(super) fn new(
         pump: &'a Pump,
         range: Range,
-        records_per_slice: u64,
-        written: u64,
+        document: &Document,
         helpers: usize,
     ) -> Slices<'a> {
+        let written = document.records;
+        let wanted = document.encoder.slice_records();
+        let records_per_slice = match wanted {
+            Some(records) => records,
+            None if pump.view.filters.is_empty() => {
+                Slices::records_per_slice(written, document.buffer.len())
+            }
+            None => FILTERED_RECORDS,
+        };
         let left = Left {
             range: Some(range),
             number: 0,
@@ -97,27 +111,29 @@ impl<'a> Slices<'a> {
             coding: pump.coding,
             queue: &pump.slices,
             records_per_slice,
+            waiting_chunks: wanted.map_or(WAITING_CHUNKS, |_| WAITING_BLOCKS),
             left: Mutex::new(left),
             set_aside: Arc::default(),
             records: AtomicU64::new(written),
+            parts: Mutex::default(),
             helping: AtomicUsize::new(helpers),
             failed: AtomicBool::new(false),
         }
     }
 
     /// How many records a slice gets when so many of them took so many bytes.
-    pub(super) fn records_per_slice(records: u64, bytes: usize) -> u64 {
+    fn records_per_slice(records: u64, bytes: usize) -> u64 {
         (records * SLICE_BYTES as u64 / bytes.max(1) as u64).max(1)
     }
 
-    /// Writes all slices, together with helpers; how many records there are then, `None` when a
-    /// slice failed, which has said why.
+    /// Writes all slices, together with helpers; how many records there are then, and what the end of
+    /// the document has to know of the slices. `None` when a slice failed, which has said why.
     pub(super) fn write_all(
         self,
         lease: &mut Lease,
         helpers: Vec<Lease>,
         encoder: &dyn RecordEncoder,
-    ) -> Option<u64> {
+    ) -> Option<(u64, Parts)> {
         let runtime = Handle::current();
         std::thread::scope(|scope| {
             for mut helper in helpers {
@@ -134,7 +150,11 @@ impl<'a> Slices<'a> {
         });
         // Helpers may have left some behind when all was taken.
         self.work(lease, encoder, Worker::Own);
-        (!self.failed.into_inner()).then(|| self.records.into_inner())
+        let parts = self.parts.into_inner();
+        (!self.failed.into_inner()).then(|| {
+            let parts = parts.unwrap_or_else(PoisonError::into_inner);
+            (self.records.into_inner(), parts)
+        })
     }
 
     /// Writes slice after slice, until none is left or a helper is needed elsewhere.
@@ -211,7 +231,7 @@ impl<'a> Slices<'a> {
             ..range
         });
         range.until = cut.or(range.until);
-        let (sender, receiver) = mpsc::channel(WAITING_CHUNKS);
+        let (sender, receiver) = mpsc::channel(self.waiting_chunks);
         place.send(receiver);
         let number = left.number;
         left.number += 1;
@@ -239,7 +259,7 @@ impl<'a> Slices<'a> {
             }
         });
         let sender = slice.sender();
-        match self.write_range(lease, range, slice) {
+        match self.write_range(lease, number, range, slice) {
             Ok(None) => true,
             Ok(Some(begun)) => {
                 let mut set_aside = self
@@ -263,6 +283,7 @@ impl<'a> Slices<'a> {
     fn write_range(
         &self,
         lease: &mut Lease,
+        number: u64,
         range: Option<Range>,
         mut slice: Document,
     ) -> Result<Option<Begun>, StreamError> {
@@ -283,6 +304,10 @@ impl<'a> Slices<'a> {
         }
         slice.end_slice(self.view, scanned)?;
         self.records.fetch_add(slice.records, Ordering::Relaxed);
+        if let Some(part) = slice.part.take() {
+            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            parts.insert(number, (slice.bytes(), part));
+        }
         match slice.send(Boundary::Slice) {
             Ok(()) => Ok(None),
             Err(Stop) => stopped(slice, None),
