@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flows_formats::{Column, Format, Record, Registry, Schema, Type, Value};
+use flows_formats::{Column, Format, Options, Record, Registry, Schema, Type, Value};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value as Json;
@@ -110,7 +110,44 @@ fn table() -> impl Strategy<Value = (Schema, Vec<Vec<Owned>>)> {
         })
 }
 
-/// Writes the table in a format, and has `read` compare what comes back.
+/// A document written as three slices at once, of which the last is ready first; `None` if the
+/// format has no slices.
+fn in_slices(format: &Format, schema: &Schema, records: &[Record<'_>]) -> Option<Vec<u8>> {
+    let mut first = (format.encoder)(schema, &Options::new(format.options)).unwrap();
+    let (second, third) = (first.fork()?, first.fork()?);
+    let separator = first.separator();
+    let (head, rest) = records.split_at(records.len().div_ceil(3));
+    let (middle, tail) = rest.split_at(rest.len() / 2);
+    let mut written = Vec::new();
+    for (mut encoder, records) in [(third, tail), (second, middle)] {
+        let mut out = Vec::new();
+        for record in records {
+            out.extend_from_slice(separator);
+            encoder.record(record, &mut out).unwrap();
+        }
+        let part = encoder.end_slice(&mut out).unwrap();
+        written.push((out, part));
+    }
+    let mut document = Vec::new();
+    first.begin(&mut document).unwrap();
+    for (i, record) in head.iter().enumerate() {
+        if i > 0 {
+            document.extend_from_slice(separator);
+        }
+        first.record(record, &mut document).unwrap();
+    }
+    first.end_slice(&mut document).unwrap();
+    while let Some((slice, part)) = written.pop() {
+        if let Some(part) = part {
+            first.join(part, document.len() as u64).unwrap();
+        }
+        document.extend_from_slice(&slice);
+    }
+    first.end(records.len() as u64, &mut document).unwrap();
+    Some(document)
+}
+
+/// Writes the table in a format, in one piece and in slices, and has `read` compare what comes back.
 fn round_trip(
     format: &Format,
     cases: u32,
@@ -128,13 +165,17 @@ fn round_trip(
             .collect();
         let borrowed: Vec<_> = values.iter().map(|values| Record { values }).collect();
         let document = format.document(&schema, &borrowed).unwrap();
-        read(&schema, &records, &document).map_err(|error| match error {
-            TestCaseError::Fail(why) => {
-                let document = String::from_utf8_lossy(&document);
-                TestCaseError::fail(format!("{why}\ndocument: {document:?}"))
-            }
-            reject => reject,
-        })
+        let sliced = in_slices(format, &schema, &borrowed);
+        for document in [Some(document), sliced].into_iter().flatten() {
+            read(&schema, &records, &document).map_err(|error| match error {
+                TestCaseError::Fail(why) => {
+                    let document = String::from_utf8_lossy(&document);
+                    TestCaseError::fail(format!("{why}\ndocument: {document:?}"))
+                }
+                reject => reject,
+            })?;
+        }
+        Ok(())
     });
     if let Err(error) = result {
         panic!("{}: {error}", format.name);
