@@ -155,6 +155,23 @@ def parquet_pyarrow(document, columns):
     return from_arrow(pyarrow.parquet.read_table(pyarrow.BufferReader(document)))
 
 
+def parquet_groups(document, columns):
+    """Of each row group: its rows; the least and greatest value of its first column, as its statistics
+    say and as they are."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(document))
+    groups = []
+    for at in range(file.num_row_groups):
+        group = file.metadata.row_group(at)
+        said = group.column(0).statistics
+        found = pyarrow.compute.min_max(file.read_row_group(at).column(0)).as_py()
+        groups.append([group.num_rows, said.min, said.max, found["min"], found["max"]])
+    return {"names": ["rows", "said min", "said max", "min", "max"], "records": groups}
+
+
 def parquet_duckdb(document, columns):
     return duckdb_rows("SELECT * FROM read_parquet($file)", document)
 

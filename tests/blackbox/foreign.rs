@@ -239,7 +239,13 @@ fn slices_of_block_formats_hold_the_same_records_as_one_piece() {
         name: "flows".into(),
         columns: Vec::new(),
     };
-    for reader in ["avro-fastavro", "arrow-pyarrow", "parquet-pyarrow"] {
+    for (reader, options) in [
+        ("avro-fastavro", ""),
+        ("arrow-pyarrow", ""),
+        ("parquet-pyarrow", ""),
+        ("parquet-pyarrow", "parquet.row_group_rows=7000&"),
+        ("parquet-duckdb", "parquet.row_group_rows=7000&"),
+    ] {
         let mut reader = (reader, Reader::start(reader));
         let format = reader.0.split('-').next().unwrap();
         let mut read = |document: &[u8]| reader.1.read(&schema, document).unwrap().records;
@@ -248,16 +254,73 @@ fn slices_of_block_formats_hold_the_same_records_as_one_piece() {
             "limit=77777",
             "scanned_after=500000&scanned_before=4900000",
         ] {
-            let path = format!("{FLOWS}?format={format}&{query}");
-            let sliced = match format {
-                "parquet" => read(&many.bytes(&path)),
-                _ => read(&many.in_slices(&path)),
-            };
+            let path = format!("{FLOWS}?format={format}&{options}{query}");
+            let sliced = read(&many.in_slices(&path));
             let complete = read(&one.in_one_piece(&path));
             assert!(complete.len() > 70_000);
             assert!(sliced == complete, "{format} {query}");
         }
     }
+}
+
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn row_groups_have_the_rows_that_were_asked_for_and_true_statistics() {
+    const RECORDS: i64 = 120_000;
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), RECORDS as u64));
+    let schema = Schema {
+        name: "flows".into(),
+        columns: Vec::new(),
+    };
+    let mut reader = Reader::start("parquet-groups");
+    for (query, most, records) in [
+        ("", 100_000, RECORDS),
+        ("parquet.row_group_rows=5000", 5_000, RECORDS),
+        ("parquet.row_group_rows=1000000", 1_000_000, RECORDS),
+        ("parquet.row_group_rows=5000&limit=77777", 5_000, 77_777),
+        ("parquet.row_group_rows=5000&limit=3", 5_000, 3),
+        ("limit=0", 100_000, 0),
+    ] {
+        for coding in ["identity", "gzip, identity;q=0", "zstd, identity;q=0"] {
+            let path = format!("{FLOWS}?format=parquet&{query}");
+            let reply = server.with_head("GET", &path, &format!("Accept-Encoding: {coding}\r\n"));
+            assert!(reply.complete && reply.status == 200, "{query} {coding}");
+            let document = decoded(coding, reply.bytes);
+            let groups = reader.read(&schema, &document).unwrap().records;
+            let groups: Vec<Vec<i64>> = groups
+                .iter()
+                .map(|group| {
+                    let integer = |value: &Json| value["integer"].as_str()?.parse().ok();
+                    group.iter().map(|value| integer(value).unwrap()).collect()
+                })
+                .collect();
+            let mut next = 1;
+            for group in &groups {
+                let last = next + group[0] - 1;
+                assert!(group[0] <= most, "{query} {coding}: {groups:?}");
+                assert_eq!(group[1..], [next, last, next, last], "{query} {coding}");
+                next = last + 1;
+            }
+            assert_eq!(next - 1, records, "{query} {coding}");
+            // The first may be short, where a slice took over, and the last.
+            let fewest = usize::try_from(records / most).unwrap();
+            assert!(groups.len() <= fewest + 2, "{query} {coding}: {groups:?}");
+        }
+    }
+}
+
+fn decoded(coding: &str, bytes: Vec<u8>) -> Vec<u8> {
+    let mut decoded = Vec::new();
+    if coding.starts_with("zstd") {
+        return zstd::decode_all(&*bytes).unwrap();
+    }
+    if coding.starts_with("gzip") {
+        let mut reader = flate2::bufread::GzDecoder::new(&*bytes);
+        reader.read_to_end(&mut decoded).unwrap();
+        return decoded;
+    }
+    bytes
 }
 
 #[test]
