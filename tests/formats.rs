@@ -407,7 +407,7 @@ fn arrow_is_read_back_by_pyarrow() {
 #[test]
 #[ignore = "needs pyarrow: tests/run installs it"]
 fn parquet_is_read_back_by_pyarrow() {
-    read_back("parquet-pyarrow", 2000, str::to_owned, |read, value| {
+    read_back("parquet-pyarrow", 1000, str::to_owned, |read, value| {
         *read == typed(value)
     });
 }
@@ -415,7 +415,7 @@ fn parquet_is_read_back_by_pyarrow() {
 #[test]
 #[ignore = "needs DuckDB: tests/run installs it"]
 fn parquet_is_read_back_by_duckdb() {
-    read_back("parquet-duckdb", 1000, str::to_owned, |read, value| {
+    read_back("parquet-duckdb", 300, str::to_owned, |read, value| {
         *read == typed(value)
     });
 }

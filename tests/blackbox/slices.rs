@@ -1,12 +1,15 @@
 //! Slices of one stream at once: the same document as from one connection, in one snapshot.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::harness::{FLOWS, Server, database, empty_database, folder, generated, is_one_core};
+use crate::harness::{
+    FLOWS, Reply, Server, chunk, database, empty_database, folder, generated, is_one_core,
+};
 
 const STREAM: &str = r#"
     [[streams]]
@@ -370,4 +373,42 @@ fn sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_the
             assert_eq!(stream.join().unwrap(), complete);
         }
     });
+}
+
+/// Row groups of the most bytes, none of which anybody reads: those that wait are bounded.
+#[test]
+fn a_slow_client_of_parquet_holds_a_row_group_per_slice() {
+    const RECORDS: u64 = 60_000;
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        &format!(
+            "CREATE TABLE t (id INTEGER, time INTEGER, v BLOB, PRIMARY KEY (time, id)) WITHOUT ROWID;
+             CREATE UNIQUE INDEX t_id ON t (id);
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {RECORDS})
+             INSERT INTO t SELECT i, i, randomblob(3000) FROM n;"
+        ),
+    );
+    let stream = STREAM.replace("\"v\", type = \"text\"", "\"v\", type = \"blob\"");
+    let server = Server::with(folder.path(), &path, &stream);
+    let mut reader = BufReader::new(server.ask("/api/v1/stream/t.parquet"));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    let (mut most, mut settled) = (0, 0);
+    while settled < 20 {
+        let now = server.anonymous_mib();
+        settled = if now > most { 0 } else { settled + 1 };
+        most = most.max(now);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Four slices are under way, each with 16 MiB, one of them twice while it is handed over.
+    assert!(most <= 128, "{most} MiB");
+    let mut length = 0;
+    loop {
+        let chunk = chunk(&mut reader).expect("a complete stream");
+        if chunk.is_empty() {
+            break;
+        }
+        length += chunk.len() as u64;
+    }
+    assert!(length > RECORDS * 3000, "{length}");
 }
