@@ -242,7 +242,6 @@ fn slices_of_block_formats_hold_the_same_records_as_one_piece() {
     for (reader, options) in [
         ("avro-fastavro", ""),
         ("arrow-pyarrow", ""),
-        ("parquet-pyarrow", ""),
         ("parquet-pyarrow", "parquet.row_group_rows=7000&"),
         ("parquet-duckdb", "parquet.row_group_rows=7000&"),
     ] {
