@@ -102,6 +102,10 @@ fn write(
     .ok()?;
     small.encoder.flush(&mut small.buffer).ok()?;
     small.encoder.end(small.records, &mut small.buffer).ok()?;
+    // A format may keep its records until then.
+    if small.buffer.len() > MOST_BYTES {
+        return None;
+    }
     let (bytes, crc) = if coding == ContentCoding::Identity {
         (small.buffer, Crc::new())
     } else {
