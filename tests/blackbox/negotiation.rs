@@ -130,7 +130,9 @@ fn accept_encoding_decides_how_the_document_travels() {
         );
         assert_eq!(coding(&path, "br"), "");
     }
-    assert_eq!(coding(&format!("{FLOWS}.parquet"), "gzip, zstd"), "");
+    // Of one that takes long the first chunk leaves before it ends: limit=3 is never one.
+    let parquet = format!("{FLOWS}.parquet?limit=3");
+    assert_eq!(coding(&parquet, "gzip, zstd"), "");
     let reply = server.with_head("GET", FLOWS, "Accept-Encoding: identity;q=0, br\r\n");
     let problem = reply.problem(406, &["Accept-Encoding: identity;q=0, br"]);
     assert_eq!(
