@@ -93,7 +93,7 @@ fn the_blogs_own_database_is_served_right() {
 
 #[test]
 #[ignore = "needs curl: tests/run installs it"]
-fn curl_exits_with_18_whenever_a_body_breaks() {
+fn curl_fails_whenever_a_body_breaks() {
     let folder = folder();
     let good = generated(folder.path(), 5_000);
     let csv = run(folder.path(), &["generate", "--rows", "5000"]).fine();
