@@ -137,7 +137,11 @@ impl<'r> Record<'r> {
     pub(super) fn value(&self, at: usize, layout: &Layout) -> Option<ValueRef<'r>> {
         let (kind, start) = *layout.values.get(at)?;
         let (kind, start) = (u64::from(kind), start as usize);
-        let bytes = self.bytes.get(start..start.checked_add(length(kind)?)?)?;
+        let length = match LENGTHS.get(kind as usize) {
+            Some(length) => usize::from(*length),
+            None => length(kind)?,
+        };
+        let bytes = self.bytes.get(start..start.checked_add(length)?)?;
         Some(value(kind, bytes))
     }
 

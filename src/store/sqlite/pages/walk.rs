@@ -372,12 +372,14 @@ impl<'a> Walk<'a> {
             };
         }
         // Few match, and the values of the others need not be read.
-        let Some(position) = record.position() else {
-            return Look::NoPosition;
-        };
         if record.layout(reals.len(), &mut read.layout).is_none() || !cell.plain {
             return self.odd(cell);
         }
+        let key = [0, 1].map(|at| record.value(at, &read.layout));
+        let [Some(ValueRef::Integer(key)), Some(ValueRef::Integer(id))] = key else {
+            return Look::NoPosition;
+        };
+        let position = Position { key, id };
         for test in &self.tests {
             let value = record.value(test.at, &read.layout);
             match value.and_then(|value| test.matches(value)) {
