@@ -410,7 +410,16 @@ impl Connection for SqliteConnection {
     }
 
     fn split(&mut self, range: &Range, records: u64) -> Result<Option<Position>, StoreError> {
-        self.nth(&self.current(), range, records)
+        let current = self.current();
+        let by_pages = current
+            .plan
+            .split_by_pages(&self.connection, range.after, records);
+        match by_pages {
+            Some(found) => found
+                .map(|cut| cut.filter(|cut| range.until.is_none_or(|until| *cut < until)))
+                .map_err(|error| failed(&current.view.stream, &error)),
+            None => self.nth(&current, range, records),
+        }
     }
 
     fn count(&mut self, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {

@@ -106,6 +106,17 @@ impl Plan {
         }
     }
 
+    /// A position about so many records after another one, if pages tell; `None` if they do not.
+    pub(super) fn split_by_pages(
+        &self,
+        connection: &Connection,
+        after: Option<Position>,
+        records: u64,
+    ) -> Option<Result<Option<Position>>> {
+        let reader = self.reader.as_ref().ok()?;
+        Some(reader.split(connection, after, records))
+    }
+
     /// Whether it is of a view of the database, which may have any number of records.
     pub(super) fn is_of_view(&self) -> bool {
         self.of_view

@@ -96,10 +96,11 @@ impl<'p> Page<'p> {
     }
 
     /// A cell; `None` if it is not on the page, or its record's header is not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cell(&self, at: usize) -> Option<Cell<'p>> {
         let pointers = if self.leaf { 8 } else { 12 };
-        let mut start = number(self.bytes, pointers + 2 * at, 2)? as usize;
+        let pointer = self.bytes.get(pointers + 2 * at..)?.first_chunk::<2>()?;
+        let mut start = usize::from(u16::from_be_bytes(*pointer));
         let in_area = start >= self.area;
         if start < pointers + 2 * self.cells {
             return None;

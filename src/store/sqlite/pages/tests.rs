@@ -389,6 +389,14 @@ fn records_are_counted_as_sql_counts_them() {
                 Some(position) => Counted::At(*position),
                 None => Counted::Short(number - rest.len() as u64),
             };
+            // About so many records on, but for what is less than the largest leaf.
+            if let Some(cut) = reader.split(&connection, after, number).unwrap() {
+                let passed = rest.iter().position(|at| *at == cut).expect("a record's") as u64 + 1;
+                assert!(
+                    passed <= 2 * number + 2000 && number <= 2 * passed + 2000,
+                    "{passed}, not {number}"
+                );
+            }
             let counted = reader.nth(&connection, after, number).unwrap();
             assert_eq!(counted, expected, "{page_size} {after:?} {number}");
         }
