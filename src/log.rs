@@ -17,6 +17,10 @@ const MOST_WAITING: usize = 1 << 20;
 /// How long [`flush`] waits for what may never be read.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the writer lets lines gather: to wake a thread for each would cost a small request a tenth
+/// of its time.
+const GATHER: Duration = Duration::from_millis(5);
+
 static QUEUE: Queue = Queue {
     state: Mutex::new(State {
         waiting: Vec::new(),
@@ -51,13 +55,16 @@ impl Queue {
 
     fn push(&self, line: &[u8]) {
         let mut state = self.lock();
+        let writer_waits = state.waiting.is_empty() && state.lost == 0;
         // Once a line is lost, all are until the writer comes: it tells their number in their place.
         if state.lost > 0 || state.waiting.len() + line.len() > MOST_WAITING {
             state.lost += 1;
         } else {
             state.waiting.extend_from_slice(line);
         }
-        self.filled.notify_one();
+        if writer_waits {
+            self.filled.notify_one();
+        }
     }
 
     /// Waits until there is something to write.
@@ -72,7 +79,9 @@ impl Queue {
         let mut lines = Vec::new();
         let mut state = self.lock();
         loop {
-            state = self.wait(state);
+            drop(self.wait(state));
+            thread::sleep(GATHER);
+            state = self.lock();
             mem::swap(&mut lines, &mut state.waiting);
             let lost = mem::take(&mut state.lost);
             state.writing = true;
