@@ -20,7 +20,7 @@ pub trait Store: Send + Sync {
     /// How many connections there can be, and so streams at once.
     fn capacity(&self) -> usize;
 
-    /// A connection that is idle at this moment. Never waits, never blocks.
+    /// A connection that is idle at this moment. Never waits for one; looks at no more than a file's name.
     fn idle(&self) -> Option<Box<dyn Connection>>;
 
     /// A connection, opened now or handed back within `wait`. Blocks its thread.

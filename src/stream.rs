@@ -21,7 +21,7 @@ mod reply_end;
 mod slices;
 mod small;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -30,7 +30,7 @@ use flows_formats::RecordEncoder;
 use tokio::sync::mpsc;
 
 use crate::selection::{Range, View};
-use crate::store::{Cancel, Shared, Stop, StoreError};
+use crate::store::{Cancel, Plan, Shared, Stop, StoreError};
 use buffers::Buffers;
 pub use coding::ContentCoding;
 use coding::Trailer;
@@ -126,8 +126,27 @@ impl StreamError {
     }
 }
 
-/// The chunks of one slice, up to its end or an error.
-type Slice = mpsc::Receiver<Result<Chunk, StreamError>>;
+/// The chunks of one slice, up to its end, or to where it failed.
+type Slice = mpsc::Receiver<Chunk>;
+
+/// Why a document failed, for whoever reads it: told when its chunks end without their end. To tell it
+/// waits for no room in a channel, since its reader may wait for another slice first.
+#[derive(Clone, Debug, Default)]
+struct Failure(Arc<Mutex<Option<StreamError>>>);
+
+impl Failure {
+    /// Says why, unless that was said.
+    fn set(&self, error: StreamError) {
+        let mut failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+    }
+
+    /// Whoever writes a slice has said why, unless it panicked.
+    fn take(&self) -> StreamError {
+        let mut failure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take().unwrap_or(StreamError::Defect)
+    }
+}
 
 /// The chunks of one document, up to its end or an error. Dropping it ends the scan.
 #[derive(Debug)]
@@ -138,6 +157,7 @@ pub struct Chunks {
     held: Bytes,
     /// The chunk after what was held back.
     next: Option<Box<Chunk>>,
+    failure: Failure,
     trailer: Trailer,
     cancel: Cancel,
 }
@@ -177,18 +197,18 @@ impl Chunks {
         if self.slice.is_none() {
             self.slice = ready!(self.slices.poll_recv(context));
         }
-        // Whoever writes a slice says how it ended, unless it panicked.
-        let mut chunk = match &mut self.slice {
+        let chunk = match &mut self.slice {
             Some(slice) => ready!(slice.poll_recv(context)),
             None => None,
         };
-        if let Some(Ok(chunk)) = &mut chunk {
-            self.trailer.follow(chunk);
-            if chunk.boundary == Boundary::Slice {
-                self.slice = None;
-            }
+        let Some(mut chunk) = chunk else {
+            return Poll::Ready(Err(self.failure.take()));
+        };
+        self.trailer.follow(&mut chunk);
+        if chunk.boundary == Boundary::Slice {
+            self.slice = None;
         }
-        Poll::Ready(chunk.unwrap_or(Err(StreamError::Defect)))
+        Poll::Ready(Ok(chunk))
     }
 }
 
@@ -224,12 +244,13 @@ pub fn start(
     count: bool,
 ) -> Chunks {
     let (slices, receiver) = mpsc::channel(WAITING_SLICES);
-    let cancel = Cancel::default();
+    let (cancel, failure) = (Cancel::default(), Failure::default());
     let chunks = Chunks {
         slices: receiver,
         slice: None,
         held: Bytes::new(),
         next: None,
+        failure: failure.clone(),
         trailer: Trailer::new(coding),
         cancel: cancel.clone(),
     };
@@ -243,6 +264,7 @@ pub fn start(
             coding,
             count,
             cancel,
+            failure,
             buffers: Buffers::default(),
             slices,
             sender,
@@ -253,7 +275,7 @@ pub fn start(
         // When sending fails, nobody is there to hear of it.
         match written {
             Ok(mut document) => drop(document.send(Boundary::Document)),
-            Err(error) => drop(pump.sender.blocking_send(Err(error))),
+            Err(error) => pump.failure.set(error),
         }
     });
     chunks
@@ -267,6 +289,7 @@ struct Pump {
     /// Whether records are counted before they are sent.
     count: bool,
     cancel: Cancel,
+    failure: Failure,
     buffers: Buffers,
     slices: mpsc::Sender<Slice>,
     /// The channel of the document's first slice.
@@ -293,7 +316,7 @@ impl Pump {
                 Vec::new()
             }
         });
-        let (mut document, mut range) = self.begin(lease, self.document(encoder, find))?;
+        let (mut document, mut range) = self.begin(lease, plan, self.document(encoder, find))?;
         if document.helpers.is_empty() {
             return self.end(document);
         }
@@ -303,7 +326,7 @@ impl Pump {
             // Someone has written since the document began. Nothing of it is sent, so that it can
             // begin again in the snapshot that the helpers share.
             let find: FindHelpers = Box::new(move || helpers);
-            (document, range) = self.begin(lease, self.document(encoder, find))?;
+            (document, range) = self.begin(lease, plan, self.document(encoder, find))?;
             if document.helpers.is_empty() {
                 return self.end(document);
             }
@@ -327,10 +350,11 @@ impl Pump {
     fn begin(
         &self,
         lease: &mut Lease,
+        plan: Plan,
         mut document: Document,
     ) -> Result<(Document, Range), StreamError> {
         let Pump { view, cancel, .. } = self;
-        let (mut end, range) = reply_end::before(lease, &self.range, cancel)?;
+        let (mut end, range) = reply_end::before(lease, &self.range, plan.splittable, cancel)?;
         if self.count {
             let limit = range.limit.unwrap_or(u64::MAX);
             end.count = Some(lease.count(&range, cancel)?.min(limit));

@@ -153,7 +153,7 @@ impl Drop for Log {
             records = self.records,
             bytes = self.bytes,
             slices = self.slices.max(1),
-            replaced_texts = self.replaced,
+            replaced_strings = self.replaced,
             ms = self.request.started.elapsed().as_millis() as u64,
             ended,
         );

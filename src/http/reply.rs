@@ -73,16 +73,18 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
     let unavailable = |error: StoreError| Problem::unavailable(error.to_string());
     if !lease.may_be_kept() {
         // Large streams have all the connections that they may have: a small request needs none of those.
-        let view = Arc::clone(&asked.view);
+        let (view, connections) = (Arc::clone(&asked.view), lease.connections());
         let shortly = stream::shortly(lease, view, encoder, range, coding).await;
-        let Some((returned, kept, chunk)) = shortly else {
+        let Some((kept, chunk)) = shortly else {
             return Err(problem(&StreamError::Defect));
         };
         if let Some(complete) = chunk {
             log.sent(&complete);
             return Ok(Begun::Complete(complete));
         }
-        (encoder, lease) = (kept, returned.for_long().await.map_err(unavailable)?);
+        // Who waits holds nothing that a small request could use.
+        let large = connections.borrow_for_long().await;
+        (encoder, lease) = (kept, large.map_err(unavailable)?);
     }
     let mut chunks = stream::start(
         lease,

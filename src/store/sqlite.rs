@@ -72,9 +72,9 @@ impl Sqlite {
     /// before, the old one's are retired: those on loan end what they began.
     fn pool(&self) -> Result<(FileId, Pool), StoreError> {
         let path = &self.settings.path;
-        let found = FileId::of(path);
+        // What was seen before the lock may be older than what another thread acted on.
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = match found {
+        let file = match FileId::of(path) {
             Ok(file) => file,
             Err(error) => {
                 if !std::mem::replace(&mut current.gone, true) {
@@ -120,7 +120,7 @@ impl Sqlite {
             .max_size(settings.pool_size)
             .min_idle(Some(idle))
             .idle_timeout(Some(IDLE))
-            // Its query would be paid by every request; a broken connection fails the scan's.
+            // Its query would be paid by every request; on a broken connection the scan fails by itself.
             .test_on_check_out(false)
             .build_unchecked(manager)
     }

@@ -163,7 +163,7 @@ fn deflate(compress: &mut Compress, bytes: &[u8], out: &mut Vec<u8>) -> io::Resu
     }
 }
 
-/// Boundary a document that is read in order, as its coding demands.
+/// Ends a document that is read in order, as its coding demands.
 #[derive(Debug)]
 pub(super) struct Trailer(Option<Crc>);
 

@@ -68,6 +68,18 @@ impl Connections {
         Ok(self.lease(opened?, turn, None))
     }
 
+    /// A connection for as long as a large stream takes. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when large streams have all that they may have, and none of them
+    /// ends within the wait.
+    pub async fn borrow_for_long(&self) -> Result<Lease, StoreError> {
+        let large = self.turn(&self.large).await?;
+        let mut lease = self.borrow().await?;
+        lease.large = Some(large);
+        Ok(lease)
+    }
+
     async fn turn(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
         let turn = timeout(self.wait, Arc::clone(turns).acquire_owned()).await;
         let turn = turn.ok().and_then(Result::ok);
@@ -119,23 +131,8 @@ impl Lease {
         self.large.is_some()
     }
 
-    /// Another connection, for as long as a large stream takes. Needs a tokio runtime.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`] when large streams have all that they may have, and none of them
-    /// ends within the wait.
-    pub async fn for_long(self) -> Result<Lease, StoreError> {
-        let connections = self.connections.clone();
-        // Who waits holds nothing that a small request could use.
-        drop(self);
-        let large = connections.turn(&connections.large).await?;
-        let mut lease = connections.borrow().await?;
-        lease.large = Some(large);
-        Ok(lease)
-    }
-
     /// Where it came from.
-    pub(super) fn connections(&self) -> Connections {
+    pub fn connections(&self) -> Connections {
         self.connections.clone()
     }
 

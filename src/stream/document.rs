@@ -37,8 +37,8 @@ const MOST_HELD: usize = 4096;
 /// Whether a slice whose client takes nothing is set aside, for its worker to do something better.
 pub(super) type SetsAside = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// Where a slice's chunks go, and at last its error if it has one.
-pub(super) type Sender = mpsc::Sender<Result<Chunk, StreamError>>;
+/// Where a slice's chunks go.
+pub(super) type Sender = mpsc::Sender<Chunk>;
 
 /// What the end of a document has to know of its slices: of each, by number, its bytes before they
 /// were coded, and what its encoder said.
@@ -92,7 +92,7 @@ pub(super) struct Document {
 /// Why a document cannot go on, besides what the store says.
 enum Failure {
     Format(flows_formats::Error),
-    ContentCoding(std::io::Error),
+    Compression(std::io::Error),
 }
 
 impl Document {
@@ -175,7 +175,7 @@ impl Document {
     ) -> Result<(), StreamError> {
         match self.failure.take() {
             Some(Failure::Format(error)) => return Err(StreamError::format(view, error)),
-            Some(Failure::ContentCoding(error)) => {
+            Some(Failure::Compression(error)) => {
                 return Err(StreamError::coding(self.coding, &error));
             }
             None => {}
@@ -262,7 +262,7 @@ impl Document {
         }
     }
 
-    /// Sends what is in the buffer; waits while the client is behind.
+    /// Sends what is in the buffer; waits while the client has not taken what came before.
     pub(super) fn send(&mut self, boundary: Boundary) -> Result<(), Stop> {
         let full = std::mem::take(&mut self.buffer);
         self.sent_bytes += full.len() as u64;
@@ -273,7 +273,7 @@ impl Document {
             (full, Crc::new())
         } else {
             let coded = self.code(&full, boundary).map_err(|error| {
-                self.failure = Some(Failure::ContentCoding(error));
+                self.failure = Some(Failure::Compression(error));
                 Stop
             })?;
             if boundary == Boundary::Nothing {
@@ -304,9 +304,9 @@ impl Document {
     }
 
     fn deliver(&mut self, chunk: Chunk) -> Result<(), Stop> {
-        let chunk = match self.sender.try_send(Ok(chunk)) {
+        let chunk = match self.sender.try_send(chunk) {
             Ok(()) => return Ok(()),
-            Err(TrySendError::Full(Ok(chunk))) => chunk,
+            Err(TrySendError::Full(chunk)) => chunk,
             Err(_) => return Err(Stop),
         };
         let runtime = Handle::current();
@@ -314,7 +314,7 @@ impl Document {
             let room = async { timeout(PATIENCE, self.sender.reserve()).await };
             match runtime.block_on(room) {
                 Ok(Ok(room)) => {
-                    room.send(Ok(chunk));
+                    room.send(chunk);
                     return Ok(());
                 }
                 Ok(Err(_)) => return Err(Stop),

@@ -17,10 +17,12 @@ pub struct ReplyEnd {
     pub count: Option<u64>,
 }
 
-/// What is known before the first record, and the range without its limit: up to where that cuts.
+/// What is known before the first record, and the range up to where its limit cuts. Of a range that can
+/// be scanned in slices the limit is gone then; in any other, several records may stand there.
 pub(super) fn before(
     lease: &mut Lease,
     range: &Range,
+    splittable: bool,
     cancel: &Cancel,
 ) -> Result<(ReplyEnd, Range), StoreError> {
     let Some(limit) = range.limit.filter(|limit| *limit > 0) else {
@@ -43,6 +45,7 @@ pub(super) fn before(
         end.position = Some(position);
         end.more = is_more(lease, &cut, position, cancel)?;
         cut.until = Some(position);
+        cut.limit = range.limit.filter(|_| !splittable);
     } else {
         end.position = last(lease, &cut, cancel)?.or(range.after);
     }

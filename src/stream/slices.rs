@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::buffers::Buffers;
 use super::connections::Lease;
 use super::document::{Document, PATIENCE, Parts, Sender};
-use super::{Boundary, CHUNK_BYTES, ContentCoding, Pump, Slice, StreamError};
+use super::{Boundary, CHUNK_BYTES, ContentCoding, Failure, Pump, Slice, StreamError};
 use crate::selection::{Range, View};
 use crate::store::{Cancel, Stop, StoreError};
 
@@ -51,6 +51,8 @@ pub(super) struct Slices<'a> {
     parts: Mutex<Parts>,
     /// How many helpers there still are.
     helping: AtomicUsize,
+    /// Why the document failed, if it did.
+    failure: &'a Failure,
     /// Whether a slice failed, so that those after it are of no use.
     failed: AtomicBool,
 }
@@ -63,8 +65,8 @@ struct Left {
     number: u64,
 }
 
-/// Slices that were begun, by number: their clients took nothing, and their workers had something
-/// better to do. The connection that the stream keeps goes on with them, the first one first.
+/// Slices that were begun, by number: the client took nothing, and their workers had something better
+/// to do. The connection that the stream keeps goes on with them, the first one first.
 type SetAside = Mutex<BTreeMap<u64, Begun>>;
 
 /// A slice that a worker has begun.
@@ -117,6 +119,7 @@ impl<'a> Slices<'a> {
             records: AtomicU64::new(written),
             parts: Mutex::default(),
             helping: AtomicUsize::new(helpers),
+            failure: &pump.failure,
             failed: AtomicBool::new(false),
         }
     }
@@ -142,13 +145,13 @@ impl<'a> Slices<'a> {
                     scope.spawn(move || {
                         let _entered = runtime.enter();
                         slices.work(&mut helper, &*encoder, Worker::Helper);
-                        slices.helping.fetch_sub(1, Ordering::Relaxed);
+                        slices.helping.fetch_sub(1, Ordering::Release);
                     });
                 }
             }
             self.work(lease, encoder, Worker::Own);
         });
-        // Helpers may have left some behind when all was taken.
+        // Helpers may have set some aside when all was taken, or when one had failed.
         self.work(lease, encoder, Worker::Own);
         let parts = self.parts.into_inner();
         (!self.failed.into_inner()).then(|| {
@@ -220,7 +223,11 @@ impl<'a> Slices<'a> {
             left.range = None;
             return Ok(None);
         }
-        let alone = self.helping.load(Ordering::Relaxed) == 0;
+        let alone = self.helping.load(Ordering::Acquire) == 0;
+        // The last helper may have set one aside since that was looked at, and gone.
+        if alone && let Some(begun) = self.next_set_aside(worker) {
+            return Ok(Some(begun));
+        }
         let cut = if alone {
             None
         } else {
@@ -258,6 +265,7 @@ impl<'a> Slices<'a> {
                 })
             }
         });
+        // Kept open until the reason for its end is told.
         let sender = slice.sender();
         match self.write_range(lease, number, range, slice) {
             Ok(None) => true,
@@ -271,9 +279,8 @@ impl<'a> Slices<'a> {
                 worker == Worker::Own
             }
             Err(error) => {
-                self.failed.store(true, Ordering::Relaxed);
-                // When sending fails, nobody is there to hear of it.
-                let _ = sender.blocking_send(Err(error));
+                self.fail(error);
+                drop(sender);
                 false
             }
         }
@@ -314,12 +321,10 @@ impl<'a> Slices<'a> {
         }
     }
 
-    /// Breaks the document after the slices taken so far.
+    /// Breaks the document where the slice ends that failed, or after those taken so far.
     fn fail(&self, error: StreamError) {
+        self.failure.set(error);
         self.failed.store(true, Ordering::Relaxed);
-        if let Some(sender) = queue(self.queue, 1) {
-            let _ = sender.blocking_send(Err(error));
-        }
     }
 }
 

@@ -39,18 +39,18 @@ pub fn at_once(
     in_time(lease, view, encoder, range, coding, AT_ONCE)
 }
 
-/// [`at_once`] on a thread that may block, whatever the store: for whoever may not keep the connection
-/// for long. Needs a tokio runtime.
+/// [`at_once`] on a thread that may block, whatever the store, and the encoder: for whoever may not
+/// keep the connection for long. It goes home. `None` if the format panicked. Needs a tokio runtime.
 pub async fn shortly(
     mut lease: Lease,
     view: Arc<View>,
     encoder: Box<dyn RecordEncoder>,
     range: Range,
     coding: ContentCoding,
-) -> Option<(Lease, Box<dyn RecordEncoder>, Option<Chunk>)> {
+) -> Option<(Box<dyn RecordEncoder>, Option<Chunk>)> {
     let written = tokio::task::spawn_blocking(move || {
         let chunk = in_time(&mut lease, &view, &*encoder, &range, coding, SHORT);
-        (lease, encoder, chunk)
+        (encoder, chunk)
     });
     written.await.ok()
 }

@@ -276,20 +276,19 @@ fn clients_that_stop_reading_take_no_connection_from_small_requests() {
         .problem(503, &["no database connection became free"]);
 }
 
-#[test]
-fn helpers_leave_a_client_that_stops_reading() {
-    let folder = folder();
-    // Records so large that a slice does not fit into its channel.
-    let path = folder.path().join("large.db");
+/// Records so large that a slice does not fit into its channel, and a server of them.
+fn large_records(folder: &Path, sql: &str) -> Server {
+    let path = folder.join("large.db");
     Connection::open(&path)
         .unwrap()
-        .execute_batch(
+        .execute_batch(&format!(
             "PRAGMA journal_mode = WAL;
              CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v TEXT);
              CREATE INDEX i ON t (time, id);
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
-             INSERT INTO t SELECT i, i, hex(randomblob(10000 + 300000 * (i % 500 = 0))) FROM n;",
-        )
+             INSERT INTO t SELECT i, i, hex(randomblob(10000 + 300000 * (i % 500 = 0))) FROM n;
+             {sql}"
+        ))
         .unwrap();
     let (time, v) = (
         r#"{ name = "time", type = "integer" }"#,
@@ -297,11 +296,17 @@ fn helpers_leave_a_client_that_stops_reading() {
     );
     let configuration = T.replace(time, &format!("{time}, {v}"));
     assert_ne!(configuration, T);
-    let server = Server::with(
-        folder.path(),
+    Server::with(
+        folder,
         &path,
         &format!("[database]\npool_size = 4\n{configuration}"),
-    );
+    )
+}
+
+#[test]
+fn helpers_leave_a_client_that_stops_reading() {
+    let folder = folder();
+    let server = large_records(folder.path(), "");
     let expected = server.document("/api/v1/stream/t.csv");
     for pause in [400, 700, 50] {
         let mut reader = BufReader::new(server.ask("/api/v1/stream/t.csv"));
@@ -327,6 +332,24 @@ fn helpers_leave_a_client_that_stops_reading() {
         }
         assert!(body == expected.as_bytes(), "after {pause} ms");
     }
+}
+
+#[test]
+fn a_failure_beyond_what_a_stalled_client_waits_for_reaches_it() {
+    let folder = folder();
+    let wrong = "UPDATE t SET v = NULL WHERE id IN (1800, 2600, 2601, 3400)";
+    let server = large_records(folder.path(), wrong);
+    for pause in [0, 120, 160, 220, 300, 450] {
+        let mut reader = BufReader::new(server.ask("/api/v1/stream/t.csv"));
+        assert_eq!(Reply::head(&mut reader).status, 200);
+        std::thread::sleep(Duration::from_millis(pause));
+        let start = Instant::now();
+        while let Some(chunk) = chunk(&mut reader) {
+            assert!(!chunk.is_empty(), "it looks complete");
+        }
+        assert!(start.elapsed() < PATIENCE / 4, "after {pause} ms");
+    }
+    server.logged(&["broken: stream t, column v, record with id 1800"]);
 }
 
 #[test]

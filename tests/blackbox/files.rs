@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use crate::harness::{FLOWS, Reply, Server, chunk, folder, generated};
+use crate::harness::{FLOWS, Reply, Server, chunk, folder, generated, wait_until};
 
 /// A copy of a database in which every record has this number of bytes.
 fn copy(database: &Path, name: &str, byte_count: u32) -> PathBuf {
@@ -67,9 +67,9 @@ fn a_file_that_is_replaced_by_rename_is_never_mixed_with_the_old_one() {
             "turn {turn}"
         );
     }
-    let log = server.log();
-    let replaced = log.lines().filter(|line| line.contains("was replaced"));
-    assert_eq!(replaced.count(), 6, "one line says it: {log}");
+    let replaced = || server.log().matches("was replaced").count();
+    wait_until("each is said", || replaced() >= 6);
+    assert_eq!(replaced(), 6, "one line says it");
 }
 
 #[test]
@@ -100,8 +100,9 @@ fn a_file_that_is_gone_is_a_503_until_it_is_back() {
         let after = server.document(FLOWS);
         assert!(after.contains("\"byte_count\":222}") && !after.contains(":111}"));
     }
-    let log = server.log();
     for line in ["the database is gone", "the database is back"] {
-        assert_eq!(log.matches(line).count(), 2, "{log}");
+        let said = || server.log().matches(line).count();
+        wait_until("each is said", || said() >= 2);
+        assert_eq!(said(), 2, "{line}");
     }
 }

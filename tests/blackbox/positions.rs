@@ -282,6 +282,24 @@ fn what_looks_for_a_position_is_not_what_reads_the_records() {
 }
 
 #[test]
+fn a_limit_holds_also_where_positions_repeat() {
+    let folder = folder();
+    let repeated = "PRAGMA journal_mode = WAL;
+        CREATE TABLE t (id INTEGER, time INTEGER, v TEXT); CREATE INDEX i ON t (time, id);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
+        INSERT INTO t SELECT i / 1000, i / 1000, 'x' FROM n;";
+    let server = Server::with(folder.path(), &database(folder.path(), repeated), T);
+    for limit in [1, 1500, 4999] {
+        for filter in ["", "&v=x"] {
+            let path = format!("{STREAM}.csv?csv.header=false&count=exact&limit={limit}{filter}");
+            let reply = server.get(&path);
+            assert_eq!(reply.body.lines().count(), limit, "{path}");
+            assert_eq!(reply.header("flows-count"), limit.to_string(), "{path}");
+        }
+    }
+}
+
+#[test]
 fn records_are_counted_when_that_is_asked() {
     let folder = folder();
     let server = Server::of(folder.path(), &generated(folder.path(), 20_000));

@@ -110,7 +110,7 @@ fn text_that_is_not_utf_8_is_replaced_in_every_format_and_counted() {
         assert!(document.contains("A\u{FFFD}B"), "{document}");
         server.logged(&[
             &format!("format=\"{format}\""),
-            "replaced_texts=2",
+            "replaced_strings=2",
             "records=3",
         ]);
     }

@@ -13,8 +13,8 @@ use crate::selection::{Position, Range, View};
 /// Records that are found by SQL before a table's pages are read.
 const FEW: u64 = 200;
 
-/// How long finding the last record of a view may take, which the head of a reply waits for: what
-/// stands behind a view may be any amount of work.
+/// How long finding the last record of a view may take, which the head of a reply waits for: a
+/// view may be any amount of work.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The longest SQL whose statement is kept from one request to the next. Filters that a client makes

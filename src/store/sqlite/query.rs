@@ -56,7 +56,7 @@ pub(super) enum SortNeeded {
     Nothing,
     /// The records of each time: an index gives the order of times.
     EachTime,
-    /// The whole window.
+    /// The complete window.
     All,
 }
 

@@ -53,13 +53,19 @@ pub(super) fn with_deadline<T>(
     time: Option<Duration>,
     ask: impl FnOnce() -> T,
 ) -> T {
+    /// Ends the watch also when what is asked panics.
+    struct Watched;
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            WATCH.set(None);
+        }
+    }
+    let _watched = Watched;
     WATCH.set(Some(Watch {
         cancel: cancel.clone(),
         deadline: time.map(|time| Instant::now() + time),
     }));
-    let answer = ask();
-    WATCH.set(None);
-    answer
+    ask()
 }
 
 impl Watch {
