@@ -97,7 +97,7 @@ enum Command {
     /// Pull what is new of a stream into files, each record once
     ///
     /// Each run goes on where the one before stopped, killed or not, until nothing is new. Each file is
-    /// one complete reply, DIR/STREAM-FROM-TO.EXTENSION, called after the positions that it lies between.
+    /// one complete reply, DIR/STREAM-FROM-TO.EXTENSION, named after the positions that it lies between.
     /// Exit codes: 0 done, 75 try later (the server is gone or busy, another run is pulling, the disk is
     /// full), 1 broken, 2 wrong usage.
     Pull {
@@ -312,7 +312,7 @@ fn serve_checked(config: Config) -> anyhow::Result<()> {
     survive_hangups(&bound.runtime)?;
     bound.serve(config, |address| {
         if let Err(error) = writeln!(io::stdout(), "listening on http://{address}") {
-            tracing::warn!(%error, "listening on http://{address}, which cannot be said on standard output");
+            tracing::warn!(%error, "listening on http://{address}, which cannot be written to standard output");
         }
         Ok(())
     })
@@ -536,15 +536,18 @@ fn import_interruptibly(
 
 /// Pulls, and says what came of it in one line.
 fn pull(mut pull: Pull) -> anyhow::Result<()> {
-    if !pull.url.starts_with("http://") || pull.url.contains(['?', '#']) {
+    pull.url.truncate(pull.url.trim_end_matches('/').len());
+    let name = pull.url.rsplit('/').next().unwrap_or_default();
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let is_named = !name.is_empty() && name.chars().all(in_name);
+    if !pull.url.starts_with("http://") || pull.url.contains(['?', '#']) || !is_named {
         return Err(anyhow!(
-            "{} is not a stream's URL; it must be http://HOST:PORT/api/v1/stream/NAME, without a \
-             query (--filter, --columns and --order choose); for https, put a proxy in between",
+            "{} is not a stream's URL; it must be http://HOST:PORT/api/v1/stream/NAME, without an \
+             extension or a query (--format, --filter, --columns and --order choose); for https, put a proxy in between",
             pull.url
         ))
         .context(Usage);
     }
-    pull.url.truncate(pull.url.trim_end_matches('/').len());
     let bar = progress_bar();
     let pulled = pull.run(&bar);
     bar.finish_and_clear();

@@ -26,7 +26,8 @@ pub trait Store: Send + Sync {
     /// A connection, opened now or handed back within `wait`. Blocks its thread.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when there is none in time.
+    /// [`StoreError::Unavailable`] when there is none in time; [`StoreError::Gone`] and
+    /// [`StoreError::NotADatabase`] when there will be none.
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError>;
 
     /// How much a request may ask to be compared.
@@ -233,6 +234,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         reason: String,
+    },
+    /// What is there is something else.
+    #[error("{} is not an SQLite database; it is served again when it is one", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
     },
     /// A writer holds the lock for longer than the configured wait.
     #[error("stream {stream}: the database is locked by a writer; try again")]

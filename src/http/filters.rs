@@ -65,10 +65,7 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
                 .collect::<Result<_, _>>()?
         }
         Operator::Like if column.kind != Type::Text => {
-            let detail = format!(
-                "{} is not a string, so that it is like nothing",
-                column.name
-            );
+            let detail = format!("{} is not a string; like. is for strings", column.name);
             return Err(problem(detail).allowing_only("eq, ne, gt, gte, lt, lte, in, is, not"));
         }
         _ => vec![operand(value)?],

@@ -52,6 +52,9 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     if let Some(broken) = query.split('&').find(is_broken) {
         return Err(not_utf8(broken));
     }
+    if let Some(broken) = query.split('&').find(|pair| has_bare_percent(pair)) {
+        return Err(bare_percent(broken));
+    }
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if let Some(at) = PARAMETERS.iter().position(|known| *known == name) {
             if values[at].is_some() {
@@ -244,6 +247,28 @@ fn columns(view: &View, list: &str) -> Result<Vec<Column>, Problem> {
     Ok(columns)
 }
 
+/// Whether a percent sign stands where no two hexadecimal digits follow.
+fn has_bare_percent(pair: &str) -> bool {
+    let is_hex = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = pair.as_bytes();
+    let bare = |(at, byte): (usize, &u8)| {
+        *byte == b'%' && !(is_hex(bytes.get(at + 1)) && is_hex(bytes.get(at + 2)))
+    };
+    bytes.iter().enumerate().any(bare)
+}
+
+fn bare_percent(pair: &str) -> Problem {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let detail = format!(
+        "{} is {:?}; after % come two hexadecimal digits, and a percent sign is written %25",
+        shortened(name),
+        shortened(value)
+    );
+    Problem::bad_request(detail)
+        .about(name, Some(value))
+        .allowing_only("percent-encoding")
+}
+
 fn not_utf8(pair: &str) -> Problem {
     let (name, value) = form_urlencoded::parse(pair.as_bytes())
         .next()
@@ -363,9 +388,8 @@ fn accepted(target: &Target, request: &Shared) -> Result<(&'static Format, &'sta
     negotiation::format(request.accept.as_deref(), &formats).ok_or_else(|| {
         let accept = shortened(request.accept.as_deref().unwrap_or_default());
         let media_types = formats.iter().flat_map(|format| format.media_types);
-        let detail = format!(
-            "no format is acceptable by Accept: {accept}; the parameter format names one, too"
-        );
+        let detail =
+            format!("Accept: {accept} matches no format; the parameter format can name one");
         Problem::not_acceptable(detail).listing(media_types.copied())
     })
 }
@@ -375,7 +399,7 @@ fn coding(target: &Target, format: &Format, request: &Shared) -> Result<ContentC
     let (accept, codings) = (request.accept_encoding.as_deref(), &target.app.codings);
     negotiation::coding(accept, format.compressed, codings).ok_or_else(|| {
         let accept = shortened(accept.unwrap_or_default());
-        let detail = format!("no content coding is acceptable by Accept-Encoding: {accept}");
+        let detail = format!("Accept-Encoding: {accept} matches no content coding");
         Problem::not_acceptable(detail).listing(codings.map(ContentCoding::name))
     })
 }

@@ -75,7 +75,7 @@ fn problem(head: &[u8], refused: Option<u16>, error: &hyper::Error) -> Option<Pr
                 .to_owned()
         }
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            "the head of the request is larger than 400 KiB, or has more than 100 lines".to_owned()
+            "the head of the request is larger than about 400 KiB, or has more than 100 lines".to_owned()
         }
         _ => {
             return wrong_url(&request_line(head)).or_else(|| {

@@ -146,6 +146,11 @@ impl Store for Sqlite {
 
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError> {
         let (file, pool) = self.pool()?;
+        let path = &self.settings.path;
+        // The pool would try again and again.
+        if matches!(file::journal_mode(path), Ok(None)) {
+            return Err(StoreError::NotADatabase { path: path.clone() });
+        }
         match pool.get_timeout(wait) {
             Ok(connection) => Ok(self.lend(connection, file)),
             Err(error) => {

@@ -231,6 +231,7 @@ fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
             "\u{FFFD}",
             &["not UTF-8"],
         ),
+        ("src_comp=%zz", "src_comp", "%zz", &["written %25"]),
         (
             "scanned_before=%D9%A1",
             "scanned_before",

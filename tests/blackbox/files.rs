@@ -106,3 +106,23 @@ fn a_file_that_is_gone_is_a_503_until_it_is_back() {
         assert_eq!(said(), 2, "{line}");
     }
 }
+
+#[test]
+fn what_is_not_a_database_is_a_503_at_once() {
+    let folder = folder();
+    let source = generated(folder.path(), 1_000);
+    let served = copy(&source, "served.db", 111);
+    let server = Server::of(folder.path(), &served);
+    server.document(FLOWS);
+    fs::write(folder.path().join("text"), "not a database ".repeat(100)).unwrap();
+    fs::rename(folder.path().join("text"), &served).unwrap();
+    let start = std::time::Instant::now();
+    let reply = server.get(FLOWS);
+    reply.problem(
+        503,
+        &["served.db is not an SQLite database", "served again"],
+    );
+    assert!(start.elapsed() < std::time::Duration::from_secs(2));
+    fs::rename(copy(&source, "next.db", 222), &served).unwrap();
+    assert!(server.document(FLOWS).contains("\"byte_count\":222}"));
+}

@@ -208,7 +208,10 @@ fn errors_have_exit_codes_for_cron() {
         &["https://h/t", "--to", "x"],
         "for https, put a proxy in between",
     );
-    usage(&["http://h/t?limit=1", "--to", "x"], "without a query");
+    usage(
+        &["http://h/t?limit=1", "--to", "x"],
+        "without an extension or a query",
+    );
     usage(
         &[&stream, "--to", "x", "--format", "cvs"],
         "there is no format \"cvs\"",

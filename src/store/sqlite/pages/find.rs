@@ -18,7 +18,7 @@ pub(in super::super) enum NotRead {
     NoPages,
     #[error("it is a view")]
     View,
-    #[error("it is not WITHOUT ROWID and PRIMARY KEY ({0}, {1})")]
+    #[error("the table is not WITHOUT ROWID with PRIMARY KEY ({0}, {1})")]
     NotClustered(String, String),
     #[error("its primary key is in descending order")]
     Descending,

@@ -411,7 +411,7 @@ fn other_tables_are_left_to_sql() {
     for (table, why) in [
         (
             "id INTEGER PRIMARY KEY, time INTEGER)".to_owned(),
-            "it is not WITHOUT ROWID",
+            "the table is not WITHOUT ROWID",
         ),
         (
             "id INTEGER, time INTEGER, PRIMARY KEY (time, id))".to_owned(),

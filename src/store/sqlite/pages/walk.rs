@@ -75,7 +75,7 @@ struct Bounds {
 
 /// What a record is to a scan.
 #[derive(Clone, Copy)]
-enum Look {
+enum RecordKind {
     /// It is handed over, with the values that were read.
     Plain(Position),
     /// It does not match the filters.
@@ -243,8 +243,8 @@ impl<'a> Walk<'a> {
             if step != Step::On {
                 return Ok(step);
             }
-            let look = self.look(&cell, &mut read);
-            let step = self.record(number, look, &read)?;
+            let kind = self.classify(&cell, &mut read);
+            let step = self.record(number, kind, &read)?;
             if step != Step::On {
                 return Ok(step);
             }
@@ -262,8 +262,9 @@ impl<'a> Walk<'a> {
         let mut read = Read::NOTHING;
         for at in 0..page.cells {
             let cell = self.cell(page, number, at)?;
-            let look = self.look(&cell, &mut read);
-            let (Look::Plain(key) | Look::Passed(key) | Look::Odd(key)) = look else {
+            let kind = self.classify(&cell, &mut read);
+            let (RecordKind::Plain(key) | RecordKind::Passed(key) | RecordKind::Odd(key)) = kind
+            else {
                 return self.no_position(page, number, at, last, bounds);
             };
             if last >= Some(key) {
@@ -271,7 +272,7 @@ impl<'a> Walk<'a> {
             }
             last = Some(key);
             if step == Step::On {
-                step = self.record(number, look, &read)?;
+                step = self.record(number, kind, &read)?;
                 if step == Step::Stopped {
                     return Ok(step);
                 }
@@ -357,7 +358,7 @@ impl<'a> Walk<'a> {
 
     /// What a record is to the scan; its values, if it is handed over.
     #[inline]
-    fn look<'p>(&self, cell: &Cell<'p>, read: &mut Read<'p>) -> Look {
+    fn classify<'p>(&self, cell: &Cell<'p>, read: &mut Read<'p>) -> RecordKind {
         let (record, reals) = (&cell.record, &self.reader.reals);
         let values = &mut read.values[..reals.len()];
         if self.tests.is_empty() {
@@ -366,9 +367,9 @@ impl<'a> Walk<'a> {
             }
             return match *values {
                 [ValueRef::Integer(key), ValueRef::Integer(id), ..] => {
-                    Look::Plain(Position { key, id })
+                    RecordKind::Plain(Position { key, id })
                 }
-                _ => Look::NoPosition,
+                _ => RecordKind::NoPosition,
             };
         }
         // Few match, and the values of the others need not be read.
@@ -377,38 +378,38 @@ impl<'a> Walk<'a> {
         }
         let key = [0, 1].map(|at| record.value(at, &read.layout));
         let [Some(ValueRef::Integer(key)), Some(ValueRef::Integer(id))] = key else {
-            return Look::NoPosition;
+            return RecordKind::NoPosition;
         };
         let position = Position { key, id };
         for test in &self.tests {
             let value = record.value(test.at, &read.layout);
             match value.and_then(|value| test.matches(value)) {
                 Some(true) => {}
-                Some(false) => return Look::Passed(position),
-                None => return Look::Odd(position),
+                Some(false) => return RecordKind::Passed(position),
+                None => return RecordKind::Odd(position),
             }
         }
         match record.read(values, reals) {
-            Some(()) => Look::Plain(position),
-            None => Look::Odd(position),
+            Some(()) => RecordKind::Plain(position),
+            None => RecordKind::Odd(position),
         }
     }
 
     /// What a record is that is not plain.
     #[cold]
-    fn odd(&self, cell: &Cell<'_>) -> Look {
+    fn odd(&self, cell: &Cell<'_>) -> RecordKind {
         match cell.record.position() {
             Some(position) if cell.record.has_usual_header(self.reader.reals.len()) => {
-                Look::Odd(position)
+                RecordKind::Odd(position)
             }
-            _ => Look::NoPosition,
+            _ => RecordKind::NoPosition,
         }
     }
 
     /// Hands over a record, or leaves it to SQL, unless it is not in the range.
     #[inline]
-    fn record(&mut self, number: u32, look: Look, read: &Read<'_>) -> Result<Step> {
-        let (Look::Plain(key) | Look::Passed(key) | Look::Odd(key)) = look else {
+    fn record(&mut self, number: u32, kind: RecordKind, read: &Read<'_>) -> Result<Step> {
+        let (RecordKind::Plain(key) | RecordKind::Passed(key) | RecordKind::Odd(key)) = kind else {
             return Ok(Step::Rest);
         };
         if Some(key) <= self.done {
@@ -418,17 +419,17 @@ impl<'a> Walk<'a> {
             return Err(self.malformed(number, OTHERS));
         }
         if self.range.until.is_some_and(|until| key > until) {
-            if let Look::Odd(_) = look {
+            if let RecordKind::Odd(_) = kind {
                 // SQLite reads it, to see that the range has ended.
                 self.seek(before(key))?;
             }
             return Ok(Step::After);
         }
         self.done = Some(key);
-        match look {
-            Look::Odd(_) => return self.leave(key),
-            Look::Plain(_) => {}
-            Look::Passed(_) | Look::NoPosition => return Ok(Step::On),
+        match kind {
+            RecordKind::Odd(_) => return self.leave(key),
+            RecordKind::Plain(_) => {}
+            RecordKind::Passed(_) | RecordKind::NoPosition => return Ok(Step::On),
         }
         if self.left.is_some() {
             if self.is_left(key) {
