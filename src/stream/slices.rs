@@ -19,8 +19,8 @@ use super::buffers::Buffers;
 use super::connections::Lease;
 use super::document::{Document, PATIENCE, Parts, Sender};
 use super::{Boundary, CHUNK_BYTES, ContentCoding, Failure, Pump, Slice, StreamError};
-use crate::selection::{Range, View};
-use crate::store::{Cancel, Stop, StoreError};
+use crate::selection::{Position, Range, View};
+use crate::store::{Cancel, Find, Stop, StoreError};
 
 /// About how many bytes of the document a slice writes: enough that finding its end is nothing
 /// beside it, few enough that the slices that wait for their turn fit into memory.
@@ -44,6 +44,8 @@ pub(super) struct Slices<'a> {
     /// Where the slices' channels queue.
     pub(super) queue: &'a mpsc::Sender<Slice>,
     records_per_slice: u64,
+    /// Whether a slice must not have more: the format says so.
+    exact: bool,
     waiting_chunks: usize,
     left: Mutex<Left>,
     set_aside: Arc<SetAside>,
@@ -113,6 +115,7 @@ impl<'a> Slices<'a> {
             coding: pump.coding,
             queue: &pump.slices,
             records_per_slice,
+            exact: wanted.is_some(),
             waiting_chunks: wanted.map_or(WAITING_CHUNKS, |_| WAITING_BLOCKS),
             left: Mutex::new(left),
             set_aside: Arc::default(),
@@ -231,7 +234,7 @@ impl<'a> Slices<'a> {
         let cut = if alone {
             None
         } else {
-            lease.split(&range, self.records_per_slice)?
+            self.cut(lease, &range)?
         };
         left.range = cut.map(|cut| Range {
             after: Some(cut),
@@ -250,6 +253,15 @@ impl<'a> Slices<'a> {
             slice: Document::slice(encoder, sender, self.coding, self.buffers),
         };
         Ok(Some((number, begun)))
+    }
+
+    /// Where the next slice ends.
+    fn cut(&self, lease: &mut Lease, range: &Range) -> Result<Option<Position>, StoreError> {
+        if self.exact {
+            lease.find(range, Find::Nth(self.records_per_slice), self.cancel)
+        } else {
+            lease.split(range, self.records_per_slice)
+        }
     }
 
     /// Writes a slice, or goes on with it; whether the worker goes on with another one.

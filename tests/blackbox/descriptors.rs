@@ -103,10 +103,12 @@ fn connections_that_were_needed_in_a_burst_are_given_up() {
     let server = Server::of(folder.path(), &database);
     let before = open(&server);
     let streams: Vec<_> = (0..40).map(|_| server.ask(FLOWS)).collect();
-    wait_until("many files are open", || open(&server) > before + 100);
+    wait_until("many files are open", || open(&server) > before + 120);
     drop(streams);
     // They are given up when idle for a minute, which the pool looks for every half.
     std::thread::sleep(Duration::from_secs(50));
-    wait_until("few files are open", || open(&server) < before + 30);
+    // Of each, SQLite keeps the database's own descriptor, for the next connection, as long as others
+    // hold a lock: to close it would give up theirs.
+    wait_until("few files are open", || open(&server) < before + 80);
     assert_eq!(server.get(&format!("{FLOWS}?limit=1")).status, 200);
 }

@@ -339,8 +339,10 @@ fn every_stream_is_a_state_that_existed(journal_mode: &str) {
             std::panic::resume_unwind(panic);
         }
     });
+    // In rollback mode a writer as busy as this one may keep every helper from joining.
+    let sliced = most_slices > 1 || is_one_core() || journal_mode != "WAL";
     assert!(
-        committed > 40 && states.len() > 10 && (most_slices > 1 || is_one_core()),
+        committed > 40 && states.len() > 10 && sliced,
         "{committed} transactions, {} states, {most_slices} slices",
         states.len()
     );
