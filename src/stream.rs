@@ -346,7 +346,7 @@ impl Pump {
     }
 
     /// Writes the beginning of the document, and all of it unless it finds helpers. The range is what
-    /// was asked for, without its limit: up to where that cuts.
+    /// was asked for, up to where its limit cuts.
     fn begin(
         &self,
         lease: &mut Lease,

@@ -30,90 +30,39 @@ impl ClusteredReader {
         after: Option<Position>,
         number: u64,
     ) -> Result<Counted> {
-        let mut count = Count {
-            reader: self,
-            pages: connection.prepare_cached(PAGE)?,
-            after,
-            left: number,
-        };
-        count.page(self.root, 0)
+        self.count(connection, after, number, true)
     }
-}
 
-impl ClusteredReader {
-    /// A position about so many records after another one: the last of a page's; `None` if there are
-    /// not many more, or a page is not as it should be.
+    /// A position about so many records after another one: that of a record between two leaves; `None`
+    /// if there are not many more, or a page is not as it should be.
     pub(in super::super) fn split(
         &self,
         connection: &Connection,
         after: Option<Position>,
         records: u64,
     ) -> Result<Option<Position>> {
-        let mut split = Split {
-            pages: Count {
-                reader: self,
-                pages: connection.prepare_cached(PAGE)?,
-                after,
-                left: records,
-            },
-            leaves: None,
-            left: records,
-        };
-        split.page(self.root, 0)
+        Ok(match self.count(connection, after, records, false)? {
+            Counted::At(position) => Some(position),
+            Counted::Short(_) | Counted::BySql => None,
+        })
     }
-}
 
-/// A walk through the pages above the leaves.
-struct Split<'a> {
-    pages: Count<'a>,
-    /// How deep the leaves are, once one was seen: all are as deep.
-    leaves: Option<usize>,
-    /// How many records are still to be passed; then, how many leaves.
-    left: u64,
-}
-
-impl Split<'_> {
-    fn page(&mut self, number: u32, depth: usize) -> Result<Option<Position>> {
-        let Some(bytes) = self.pages.bytes(number)? else {
-            return Ok(None);
+    fn count(
+        &self,
+        connection: &Connection,
+        after: Option<Position>,
+        number: u64,
+        exact: bool,
+    ) -> Result<Counted> {
+        let mut count = Count {
+            reader: self,
+            pages: connection.prepare_cached(PAGE)?,
+            after,
+            left: number,
+            exact,
+            leaves: None,
         };
-        let page = Page::new(&bytes, self.pages.reader.sizes);
-        let Some(page) = page.filter(|_| depth < DEEPEST) else {
-            return Ok(None);
-        };
-        if page.leaf {
-            self.leaves = Some(depth);
-            // The others hold about as many.
-            self.left = (self.left / (page.cells as u64 + 1)).max(1);
-            self.pages.after = None;
-            return Ok(None);
-        }
-        let Some(first) = self.pages.first(&page) else {
-            return Ok(None);
-        };
-        for at in first..=page.cells {
-            let above_leaves = self.leaves == Some(depth + 1);
-            if !above_leaves {
-                let child = match page.cell(at) {
-                    _ if at == page.cells => page.right(),
-                    cell => cell.map(|cell| cell.left),
-                };
-                let found = match child {
-                    Some(child) => self.page(child, depth + 1)?,
-                    None => return Ok(None),
-                };
-                if found.is_some() {
-                    return Ok(found);
-                }
-            }
-            if self.leaves == Some(depth + 1) && at < page.cells {
-                self.left -= 1;
-                if self.left == 0 {
-                    return Ok(page.cell(at).and_then(|cell| cell.record.position()));
-                }
-            }
-        }
-        Ok(None)
+        count.page(self.root, 0)
     }
 }
 
@@ -122,14 +71,21 @@ struct Count<'a> {
     pages: CachedStatement<'a>,
     /// Where counting begins; `None` when it has begun.
     after: Option<Position>,
-    /// How many records are still to be counted.
+    /// How many records are still to be counted, at least 1.
     left: u64,
+    /// Whether every leaf is looked at, and not only the first one.
+    exact: bool,
+    /// Otherwise, once it was seen: how deep the leaves are, and how many records each is taken for.
+    leaves: Option<(usize, u64)>,
 }
 
 impl Count<'_> {
     fn page(&mut self, number: u32, depth: usize) -> Result<Counted> {
         if depth >= DEEPEST || scan::is_over() {
             return Ok(Counted::BySql);
+        }
+        if let Some((_, cells)) = self.leaves.filter(|(leaves, _)| *leaves == depth) {
+            return Ok(self.pass(cells));
         }
         let sizes = self.reader.sizes;
         let bytes = {
@@ -161,6 +117,12 @@ impl Count<'_> {
         };
         if page.leaf {
             self.after = None;
+            if !self.exact {
+                // The others hold about as many.
+                let cells = page.cells as u64;
+                self.leaves = Some((depth, cells));
+                return Ok(self.pass(cells));
+            }
         }
         for at in first..=page.cells {
             if !page.leaf {
@@ -188,12 +150,10 @@ impl Count<'_> {
         Ok(Counted::Short(self.left))
     }
 
-    fn bytes(&mut self, number: u32) -> Result<Option<Vec<u8>>> {
-        let mut rows = self.pages.query([number])?;
-        match rows.next()? {
-            Some(row) => Ok(Some(row.get_ref(0)?.as_blob()?.to_vec())),
-            None => Ok(None),
-        }
+    /// Passes a leaf that is not looked at; where counting would end in it, the record after it will do.
+    fn pass(&mut self, cells: u64) -> Counted {
+        self.left = self.left.saturating_sub(cells).max(1);
+        Counted::Short(self.left)
     }
 
     /// The page's first cell after where counting begins; `None` if its keys cannot be read.

@@ -110,20 +110,30 @@ fn from_pages(
     let by_sql = &mut |range: &Range| {
         left.push(*range);
         // Filters are not repeated: those tests have none where records are left to SQL.
-        let (sql, bounds) = select(view, range, "1");
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(bounds))?;
-        while let Some(row) = rows.next()? {
-            if !scan::record(|at| row.get_ref(at).unwrap()) {
-                return Ok(Went::Stopped);
-            }
-        }
-        Ok(Went::Done)
+        hand_over(connection, view, range, "1")
     };
     let (rows, scanned, _) = kept(view, most, || {
         reader.scan(connection, range, &view.filters, None, by_sql)
     });
     (rows, scanned.unwrap(), left)
+}
+
+/// Has SQL hand a range's records that match a condition to the thread's scan.
+fn hand_over(
+    connection: &Connection,
+    view: &View,
+    range: &Range,
+    condition: &str,
+) -> rusqlite::Result<Went> {
+    let (sql, bounds) = select(view, range, condition);
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(bounds))?;
+    while let Some(row) = rows.next()? {
+        if !scan::record(|at| row.get_ref(at).unwrap()) {
+            return Ok(Went::Stopped);
+        }
+    }
+    Ok(Went::Done)
 }
 
 /// The statement that yields a range's records that match a condition, and its bounds.

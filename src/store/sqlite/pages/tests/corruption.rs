@@ -9,9 +9,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::super::functions;
 use super::super::super::plan::Plan;
-use super::super::super::scan;
 use super::super::super::table::Table;
-use super::{Rows, Went, fill, kept, select};
+use super::{Rows, Went, fill, hand_over, kept};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 
 /// A file to damage.
@@ -159,18 +158,7 @@ type Reply = Result<Rows, String>;
 
 /// What a cursor of SQLite's finds, read to its end.
 fn sqlite(connection: &Connection, view: &Arc<View>, range: &Range, condition: &str) -> Reply {
-    let cursor = || {
-        let (sql, bounds) = select(view, range, condition);
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(bounds))?;
-        while let Some(row) = rows.next()? {
-            if !scan::record(|at| row.get_ref(at).unwrap()) {
-                return Ok(Went::Stopped);
-            }
-        }
-        Ok(Went::Done)
-    };
-    reply(view, cursor)
+    reply(view, || hand_over(connection, view, range, condition))
 }
 
 fn reply(view: &Arc<View>, run: impl FnOnce() -> rusqlite::Result<Went>) -> Reply {
