@@ -45,6 +45,7 @@ pub fn schema(schema: &Schema) -> serde_json::Value {
             Type::Real => "double",
             Type::Text => "string",
             Type::Blob => "bytes",
+            _ => "string",
         };
         let name = name(&column.name);
         let mut field = json!({ "name": name, "type": kind });

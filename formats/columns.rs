@@ -36,6 +36,7 @@ pub(crate) fn schema(schema: &Schema) -> SchemaRef {
             Type::Real => DataType::Float64,
             Type::Text => DataType::Utf8,
             Type::Blob => DataType::Binary,
+            _ => DataType::Utf8,
         };
         Field::new(&column.name, kind, column.nullable)
     };

@@ -53,6 +53,7 @@ pub fn bigquery(schema: &Schema) -> Value {
             Type::Real => "FLOAT",
             Type::Text => "STRING",
             Type::Blob => "BYTES",
+            _ => "STRING",
         };
         let mode = if column.nullable {
             "NULLABLE"
@@ -79,7 +80,7 @@ pub fn json_schema(schema: &Schema) -> Value {
         let kind = match column.kind {
             Type::Integer => "integer",
             Type::Real => "number",
-            Type::Text | Type::Blob => "string",
+            _ => "string",
         };
         let mut property = json!({ "type": kind });
         if nullable {
@@ -91,7 +92,7 @@ pub fn json_schema(schema: &Schema) -> Value {
                 property["maximum"] = json!(i64::MAX);
             }
             Type::Blob => property["contentEncoding"] = json!("base64"),
-            Type::Real | Type::Text => {}
+            _ => {}
         }
         (column.name.clone(), property)
     };

@@ -8,6 +8,9 @@
 //! | `options.rs` | [`FormatOption`], [`Options`]: what a client may ask of a format |
 //! | `dialects.rs` | a stream's columns as JSON Schema, as BigQuery's fields |
 //! | `text.rs` | integers, reals, blobs and names as text, the same in every text format |
+//! | `decimal.rs` | exact numbers as integers |
+//! | `time.rs` | instants and days as text |
+//! | `as_text.rs` | values of types that a format does not know, as their text |
 //! | `writer.rs` | the hot path of text formats: literals, integers, short strings |
 //! | `object.rs` | a record as a JSON object: `json` and `ndjson` |
 //! | `columns.rs` | records gathered into Arrow's columns: `arrow` and `parquet` |
@@ -41,9 +44,11 @@ extern crate self as flows_formats;
 use std::any::Any;
 
 mod arrow;
+mod as_text;
 pub mod avro;
 mod columns;
 mod csv;
+pub mod decimal;
 pub mod dialects;
 mod json;
 mod ndjson;
@@ -53,6 +58,7 @@ mod parquet;
 mod record;
 mod registry;
 pub mod text;
+pub mod time;
 mod tsv;
 pub mod writer;
 mod xml;
@@ -92,12 +98,21 @@ pub type NewEncoder = Result<Box<dyn RecordEncoder>, Error>;
 inventory::collect!(Format);
 
 impl Format {
+    /// The encoder of one document, which takes records of any types: what its format does not know,
+    /// it is given as text.
+    ///
+    /// # Errors
+    /// When the format cannot express the schema.
+    pub fn new_encoder(&self, schema: &Schema, options: &Options) -> NewEncoder {
+        Ok(as_text::wrapped((self.encoder)(schema, options)?, schema))
+    }
+
     /// A complete document in memory, for tests and examples: what a stream of one slice would send.
     ///
     /// # Errors
     /// Those of the encoder.
     pub fn document(&self, schema: &Schema, records: &[Record<'_>]) -> Result<Vec<u8>, Error> {
-        let mut encoder = (self.encoder)(schema, &Options::new(self.options))?;
+        let mut encoder = self.new_encoder(schema, &Options::new(self.options))?;
         let separator = encoder.separator();
         let mut out = Vec::new();
         encoder.begin(&mut out)?;
@@ -130,6 +145,13 @@ pub trait RecordEncoder: Send {
     /// # Errors
     /// When the format cannot express the record.
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error>;
+
+    /// Whether it takes values of this type as they are. Those of any other type come as their text, as
+    /// [`Value::Text`], so that a format which knows only integers, reals, texts and blobs need not
+    /// say anything.
+    fn takes(&self, kind: Type) -> bool {
+        matches!(kind, Type::Integer | Type::Real | Type::Text | Type::Blob)
+    }
 
     /// Writes what comes before the first record.
     ///

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::time::Unit;
+
 /// The type a column is declared with. It decides what is sent, whatever the database holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
@@ -13,11 +15,38 @@ pub enum Type {
     Text,
     /// Bytes. Formats that are text write them in base64 (RFC 4648, with padding).
     Blob,
+    /// An instant of the years 1 to 9999, in UTC: as many of the unit since 1970 as
+    /// [`Value::Integer`] says. As text: RFC 3339, with the unit's digits.
+    Timestamp(Unit),
+    /// A day of the years 1 to 9999: so many since 1970 as [`Value::Integer`] says. As text: RFC 3339's
+    /// `full-date`.
+    Date,
+    /// [`Value::Integer`] 0 or 1. As text: `false` or `true`.
+    Boolean,
+    /// An exact number, as [`Value::Text`]: a JSON number (RFC 8259 section 6) without an exponent.
+    Decimal {
+        /// The most digits that it has, 1 to 38.
+        precision: u8,
+        /// The most digits after the point, at most as many.
+        scale: u8,
+    },
+    /// A JSON text (RFC 8259), as [`Value::Text`].
+    Json,
 }
 
 impl Type {
-    /// Every type, in the order in which documentation lists them.
-    pub const ALL: [Type; 4] = [Type::Integer, Type::Real, Type::Text, Type::Blob];
+    /// The name of every type, in the order in which documentation lists them.
+    pub const NAMES: [&str; 9] = [
+        "integer",
+        "real",
+        "text",
+        "blob",
+        "timestamp",
+        "date",
+        "boolean",
+        "decimal",
+        "json",
+    ];
 
     /// The name by which configuration and messages call the type.
     ///
@@ -30,13 +59,23 @@ impl Type {
             Type::Real => "real",
             Type::Text => "text",
             Type::Blob => "blob",
+            Type::Timestamp(_) => "timestamp",
+            Type::Date => "date",
+            Type::Boolean => "boolean",
+            Type::Decimal { .. } => "decimal",
+            Type::Json => "json",
         }
     }
 }
 
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(self.name())?;
+        match self {
+            Type::Timestamp(unit) => write!(f, " in {}", unit.name()),
+            Type::Decimal { precision, scale } => write!(f, "({precision}, {scale})"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -65,11 +104,11 @@ pub struct Schema {
 pub enum Value<'a> {
     /// No value. Occurs only in nullable columns.
     Null,
-    /// The value of an integer column.
+    /// The value of an integer column; what else it may mean, [`Type`] says.
     Integer(i64),
     /// The value of a real column.
     Real(f64),
-    /// The value of a text column: valid UTF-8; what was not is U+FFFD already.
+    /// The value of a text column, or of what [`Type`] says: valid UTF-8; what was not is U+FFFD already.
     Text(&'a str),
     /// The value of a blob column.
     Blob(&'a [u8]),

@@ -152,7 +152,7 @@ impl Writer {
 /// The digits of a number below 100,000,000, the first in the lowest byte: in halves of four
 /// digits, then of two, then of one, all of them at once.
 #[inline]
-fn eight_digits(number: u64) -> u64 {
+pub(crate) fn eight_digits(number: u64) -> u64 {
     // Multiplying and shifting divides by 100 what is below 10,000, and by 10 what is below 100.
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007F_0000_007F;

@@ -1,7 +1,12 @@
 //! What a stream is: a table, and what of it is served. The configuration makes them; everything else
 //! reads them.
 
-use flows_formats::Schema;
+mod spelling;
+
+use flows_formats::{Schema, Type};
+
+use crate::selection::Ids;
+pub use spelling::{Day, NoSpelling, Spelling};
 
 /// One stream: a table, and what of it is served.
 #[derive(Clone, Debug)]
@@ -20,4 +25,46 @@ pub struct Stream {
     pub default_format: String,
     /// The columns to send, in order.
     pub schema: Schema,
+    /// What every column that is read is declared to be: those of the schema, the time and the id.
+    pub declared: Vec<Declared>,
+}
+
+impl Stream {
+    /// What a column is declared to be; an integer, where nothing is.
+    pub fn declared(&self, column: &str) -> (Type, Stored) {
+        let found = self.declared.iter().find(|known| known.name == column);
+        found.map_or((Type::Integer, Stored::Plain), |known| {
+            (known.kind, known.stored)
+        })
+    }
+
+    /// What the ids are.
+    pub fn ids(&self) -> Ids {
+        match self.declared(&self.id) {
+            (Type::Text, _) => Ids::Strings,
+            _ => Ids::Integers,
+        }
+    }
+}
+
+/// What a column is declared to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// The type that its values are sent as.
+    pub kind: Type,
+    /// How the database holds them.
+    pub stored: Stored,
+}
+
+/// How the database holds a column's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// As the type says: a timestamp as an integer in its unit, a date as days since 1970.
+    Plain,
+    /// A timestamp as seconds since 1970, in a real.
+    EpochReal,
+    /// A timestamp or a date as text.
+    Iso8601(Spelling),
 }

@@ -1,8 +1,10 @@
 //! Which records a client asks for, of which columns, in which order.
 
+use std::fmt;
 use std::sync::Arc;
 
 use flows_formats::{Column, Schema, Type};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::definition::Stream;
 
@@ -41,34 +43,42 @@ impl Order {
         }
     }
 
-    /// A position as clients write it: `TIME:ID`, or `ID` in the order of ids.
+    /// A position as clients write it: `TIME:ID`, or `ID` in the order of ids. A string is an id where
+    /// `ids` are strings, and nothing else is.
     ///
     /// ```
-    /// use flows::selection::{Order, Position};
-    /// assert_eq!(Order::Time.position("7:42"), Some(Position { key: 7, id: 42 }));
-    /// assert_eq!(Order::Id.position("42"), Some(Position { key: 42, id: i64::MAX }));
-    /// assert_eq!(Order::Time.position("42"), None);
+    /// use flows::selection::{Ids, Order, Part, Position};
+    /// let position = |key: i64, id| Some(Position { key: key.into(), id });
+    /// assert_eq!(Order::Time.position("7:42", Ids::Integers), position(7, 42.into()));
+    /// assert_eq!(Order::Id.position("42", Ids::Integers), position(42, Part::End));
+    /// assert_eq!(Order::Time.position("7:a%20b", Ids::Strings), position(7, Part::Text("a b".into())));
+    /// assert_eq!(Order::Time.position("42", Ids::Integers), None);
     /// ```
-    pub fn position(self, text: &str) -> Option<Position> {
-        let integer = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+    pub fn position(self, text: &str, ids: Ids) -> Option<Position> {
         match self {
             Order::Time => {
                 let (time, id) = text.split_once(':')?;
                 Some(Position {
                     key: integer(time)?,
-                    id: integer(id)?,
+                    id: ids.part(id)?,
                 })
             }
             // What orders comes first, and there is nothing after it.
             Order::Id => Some(Position {
-                key: integer(text)?,
-                id: i64::MAX,
+                key: ids.part(text)?,
+                id: Part::End,
             }),
         }
     }
 
+    /// A position of a stream whose ids may be either.
+    pub fn any_position(self, text: &str) -> Option<Position> {
+        let read = |ids| self.position(text, ids);
+        read(Ids::Integers).or_else(|| read(Ids::Strings))
+    }
+
     /// What [`Order::position`] reads.
-    pub fn written(self, position: Position) -> String {
+    pub fn written(self, position: &Position) -> String {
         match self {
             Order::Time => format!("{}:{}", position.key, position.id),
             Order::Id => position.key.to_string(),
@@ -76,24 +86,134 @@ impl Order {
     }
 }
 
+fn integer(text: &str) -> Option<Part> {
+    let integer = text.parse().ok().filter(|_| !text.starts_with('+'));
+    integer.map(Part::Integer)
+}
+
+/// What the ids of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ids {
+    /// Integers.
+    Integers,
+    /// Strings.
+    Strings,
+}
+
+impl Ids {
+    /// An id, percent-encoded once more than the URL's reader undid, or not: an id has no percent sign.
+    fn part(self, text: &str) -> Option<Part> {
+        match self {
+            Ids::Integers => integer(text),
+            Ids::Strings => {
+                let text = percent_decode_str(text).decode_utf8().ok()?;
+                let is_id = !text.is_empty() && !text.contains('%');
+                is_id.then(|| Part::Text(text.into_owned()))
+            }
+        }
+    }
+}
+
+/// A part of a record's position: its time, or its id.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A time, or an id that is an integer.
+    Integer(i64),
+    /// An id that is a string, in the order of its bytes. Without a percent sign, which would not
+    /// survive being decoded twice.
+    Text(String),
+    /// After every id.
+    End,
+}
+
+impl Clone for Part {
+    fn clone(&self) -> Part {
+        match self {
+            Part::Integer(integer) => Part::Integer(*integer),
+            Part::Text(text) => Part::Text(text.clone()),
+            Part::End => Part::End,
+        }
+    }
+
+    /// Keeps the memory that it has: each record of a scan has a position.
+    #[inline]
+    fn clone_from(&mut self, other: &Part) {
+        match (self, other) {
+            (Part::Text(text), Part::Text(other)) => other.clone_into(text),
+            (part, other) => *part = other.clone(),
+        }
+    }
+}
+
+impl From<i64> for Part {
+    fn from(integer: i64) -> Part {
+        Part::Integer(integer)
+    }
+}
+
+/// As it is in a URL: a string is percent-encoded (RFC 3986 section 2.1).
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Integer(integer) => integer.fmt(f),
+            Part::Text(text) => utf8_percent_encode(text, UNRESERVED).fmt(f),
+            Part::End => i64::MAX.fmt(f),
+        }
+    }
+}
+
+/// What is not encoded in a URL.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
 /// A record's place in a stream. Records come in this order: by time, then by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The record's time; in the order of ids, its id.
-    pub key: i64,
+    pub key: Part,
     /// The record's id.
-    pub id: i64,
+    pub id: Part,
+}
+
+impl Clone for Position {
+    fn clone(&self) -> Position {
+        Position {
+            key: self.key.clone(),
+            id: self.id.clone(),
+        }
+    }
+
+    #[inline]
+    fn clone_from(&mut self, other: &Position) {
+        self.key.clone_from(&other.key);
+        self.id.clone_from(&other.id);
+    }
 }
 
 impl Position {
-    /// The position after every record of a second, or of an id.
-    pub fn end_of(key: i64) -> Position {
-        Position { key, id: i64::MAX }
+    /// The position after every record of a time, or of an id.
+    pub fn end_of(key: impl Into<Part>) -> Position {
+        Position {
+            key: key.into(),
+            id: Part::End,
+        }
+    }
+}
+
+/// Notes where a record stands, in the memory that is there.
+#[inline]
+pub fn clone_into(position: &Position, noted: &mut Option<Position>) {
+    match noted {
+        Some(noted) => noted.clone_from(position),
+        None => *noted = Some(position.clone()),
     }
 }
 
 /// A run of records between two positions: a window, a page, or a slice of one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// Only records strictly after this position; `None` begins with the first.
     pub after: Option<Position>,
@@ -131,7 +251,8 @@ pub enum Operator {
 /// A value that a column is compared to, of the column's declared type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operand {
-    /// For a column of integers.
+    /// For a column of integers; of timestamps, in their unit; of dates, in days since 1970; of booleans,
+    /// 0 or 1.
     Integer(i64),
     /// For a column of reals. Never NaN.
     Real(f64),
@@ -139,6 +260,8 @@ pub enum Operand {
     Text(String),
     /// For a column of blobs.
     Blob(Vec<u8>),
+    /// For a column of decimals: that number, times ten to the power of the column's scale.
+    Decimal(i128),
 }
 
 impl Operand {
@@ -148,6 +271,7 @@ impl Operand {
             Operand::Integer(_) | Operand::Real(_) => 8,
             Operand::Text(text) => text.len(),
             Operand::Blob(bytes) => bytes.len(),
+            Operand::Decimal(_) => 16,
         }
     }
 }

@@ -185,7 +185,7 @@ pub trait Sink: Any + Send {
     ///
     /// # Errors
     /// [`Stop`] ends the scan.
-    fn record(&mut self, record: &Record<'_>, position: Position) -> Result<(), Stop>;
+    fn record(&mut self, record: &Record<'_>, position: &Position) -> Result<(), Stop>;
 
     /// Called many times a second while the scan runs, whether it finds records or not.
     ///

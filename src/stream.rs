@@ -369,7 +369,7 @@ impl Pump {
         {
             // All of it is in the first chunk.
             let count = head.count;
-            let written = (document.records, document.last);
+            let written = (document.records, document.last.take());
             let end = reply_end::after(lease, view, &range, written, cancel)?;
             *head = ReplyEnd { count, ..end };
         }
@@ -385,7 +385,7 @@ impl Pump {
         helpers: Vec<Lease>,
     ) -> Result<Document, StreamError> {
         let rest = Range {
-            after: document.last.or(range.after),
+            after: document.last.take().or_else(|| range.after.clone()),
             ..range
         };
         let slices = Slices::new(self, rest, &document, helpers.len());

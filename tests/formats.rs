@@ -67,7 +67,7 @@ fn value(kind: Type, nullable: bool) -> BoxedStrategy<Owned> {
         .prop_map(Owned::Real)
         .boxed(),
         Type::Text => text().prop_map(Owned::Text).boxed(),
-        Type::Blob => prop::collection::vec(any::<u8>(), 0..20)
+        _ => prop::collection::vec(any::<u8>(), 0..20)
             .prop_map(Owned::Blob)
             .boxed(),
     };
@@ -84,13 +84,16 @@ fn table() -> impl Strategy<Value = (Schema, Vec<Vec<Owned>>)> {
         .prop_filter("names are not empty and have no NUL", |name| {
             !name.is_empty() && !name.contains('\0')
         });
-    let column = (name, prop::sample::select(&Type::ALL[..]), any::<bool>()).prop_map(
-        |(name, kind, nullable)| Column {
+    let column = (
+        name,
+        prop::sample::select(vec![Type::Integer, Type::Real, Type::Text, Type::Blob]),
+        any::<bool>(),
+    )
+        .prop_map(|(name, kind, nullable)| Column {
             name,
             kind,
             nullable,
-        },
-    );
+        });
     prop::collection::vec(column, 1..6)
         .prop_filter(
             "names are distinct, also to who does not tell upper from lower case",

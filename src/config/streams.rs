@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use flows_formats::time::Unit;
 use flows_formats::{Column, Format, Registry, Schema, Type};
 use serde::Deserialize;
 
-use crate::definition::Stream;
+use crate::definition::{Declared, NoSpelling, Spelling, Stored, Stream};
 use crate::selection::PARAMETERS;
 
 /// A section `[[streams]]`.
@@ -14,8 +15,8 @@ use crate::selection::PARAMETERS;
 pub(super) struct RawStream {
     name: String,
     table: String,
-    time: String,
-    id: String,
+    time: RawKey,
+    id: RawKey,
     #[serde(default = "yes")]
     filters: bool,
     #[serde(default = "json")]
@@ -40,6 +41,30 @@ struct RawColumn {
     kind: String,
     #[serde(default)]
     nullable: bool,
+    unit: Option<String>,
+    stored: Option<String>,
+    spelling: Option<String>,
+    precision: Option<u8>,
+    scale: Option<u8>,
+}
+
+/// The time or id column: the name of a column that is sent, or a column.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a column's name, or a column, { name = …, type = … }"
+)]
+enum RawKey {
+    Name(String),
+    Column(RawColumn),
+}
+
+impl RawKey {
+    fn name(&self) -> &str {
+        match self {
+            RawKey::Name(name) | RawKey::Column(RawColumn { name, .. }) => name,
+        }
+    }
 }
 
 /// The key of what is wrong, and why it is.
@@ -81,13 +106,14 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
         return wrong(at("name"), format!("{:?}", raw.name), allowed);
     }
     not_a_parameter(at("name"), &raw.name, formats)?;
-    for (field, value) in [("table", &raw.table), ("time", &raw.time), ("id", &raw.id)] {
+    let (time, id) = (raw.time.name().to_owned(), raw.id.name().to_owned());
+    for (field, value) in [("table", &raw.table), ("time", &time), ("id", &id)] {
         if value.is_empty() || value.contains('\0') {
             return wrong(at(field), format!("{value:?}"), "a name");
         }
     }
-    if raw.time == raw.id {
-        let found = format!("{:?} is the time column", raw.id);
+    if time == id {
+        let found = format!("{id:?} is the time column");
         return wrong(at("id"), found, "another column");
     }
     if formats.get(&raw.default_format).is_none() {
@@ -102,17 +128,35 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
     if raw.columns.is_empty() {
         return wrong(at("columns"), "empty", "at least one column");
     }
-    let mut columns = Vec::with_capacity(raw.columns.len());
+    let mut columns: Vec<Column> = Vec::with_capacity(raw.columns.len());
+    let mut declared = Vec::with_capacity(raw.columns.len() + 2);
     for (i, column) in raw.columns.into_iter().enumerate() {
-        let is_key = column.name == raw.time || column.name == raw.id;
-        let column = self::column(
-            &at(&format!("columns[{i}]")),
-            column,
-            is_key,
-            &columns,
-            formats,
-        )?;
-        columns.push(column);
+        let key = at(&format!("columns[{i}]"));
+        if columns.iter().any(|other| other.name == column.name) {
+            let found = format!("{:?} is listed already", column.name);
+            return wrong(format!("{key}.name"), found, "listed once");
+        }
+        let role = Role::of(&column.name, &time, &id);
+        not_a_parameter(format!("{key}.name"), &column.name, formats)?;
+        let nullable = column.nullable;
+        let column = self::column(&key, column, role)?;
+        columns.push(Column {
+            name: column.name.clone(),
+            kind: column.kind,
+            nullable,
+        });
+        declared.push(column);
+    }
+    for (field, key) in [("time", raw.time), ("id", raw.id)] {
+        let RawKey::Column(column) = key else {
+            continue;
+        };
+        if columns.iter().any(|other| other.name == column.name) {
+            let found = format!("{:?} is in columns, which says what it is", column.name);
+            return wrong(at(field), found, "its name alone");
+        }
+        let role = Role::of(&column.name, &time, &id);
+        declared.push(self::column(&at(field), column, role)?);
     }
     Ok(Stream {
         schema: Schema {
@@ -121,47 +165,151 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
         },
         name: raw.name,
         table: raw.table,
-        time: raw.time,
-        id: raw.id,
+        time,
+        id,
+        declared,
         filters: raw.filters,
         default_format: raw.default_format,
     })
 }
 
-fn column(
-    key: &str,
-    raw: RawColumn,
-    is_key: bool,
-    before: &[Column],
-    formats: &Registry,
-) -> Result<Column, Wrong> {
+/// What a column is to its stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Time,
+    Id,
+    Other,
+}
+
+impl Role {
+    fn of(name: &str, time: &str, id: &str) -> Role {
+        if name == time {
+            Role::Time
+        } else if name == id {
+            Role::Id
+        } else {
+            Role::Other
+        }
+    }
+}
+
+fn column(key: &str, raw: RawColumn, role: Role) -> Result<Declared, Wrong> {
     let at = |field: &str| format!("{key}.{field}");
-    let name = raw.name;
-    if name.is_empty() || name.contains('\0') {
-        return wrong(at("name"), format!("{name:?}"), "a column's name");
+    if raw.name.is_empty() || raw.name.contains('\0') {
+        return wrong(at("name"), format!("{:?}", raw.name), "a column's name");
     }
-    if before.iter().any(|other| other.name == name) {
-        let found = format!("{name:?} is listed already");
-        return wrong(at("name"), found, "listed once");
-    }
-    not_a_parameter(at("name"), &name, formats)?;
-    let Some(kind) = Type::ALL.into_iter().find(|known| known.name() == raw.kind) else {
-        let allowed = format!("one of {}", Type::ALL.map(Type::name).join(", "));
-        return wrong(at("type"), format!("{:?}", raw.kind), allowed);
-    };
-    if is_key && kind != Type::Integer {
-        let allowed = "\"integer\", since it is the time or id column";
-        return wrong(at("type"), format!("{:?}", raw.kind), allowed);
-    }
-    if is_key && raw.nullable {
+    if role != Role::Other && raw.nullable {
         let allowed = "false, since it is the time or id column";
         return wrong(at("nullable"), "true", allowed);
     }
-    Ok(Column {
-        name,
+    let kind = kind(key, &raw)?;
+    let allowed = match (role, kind) {
+        (Role::Time, Type::Integer | Type::Timestamp(_))
+        | (Role::Id, Type::Integer | Type::Text)
+        | (Role::Other, _) => None,
+        (Role::Time, _) => Some("\"integer\" or \"timestamp\", since it is the time column"),
+        (Role::Id, _) => Some("\"integer\" or \"text\", since it is the id column"),
+    };
+    if let Some(allowed) = allowed {
+        return wrong(at("type"), format!("{:?}", raw.kind), allowed);
+    }
+    Ok(Declared {
+        stored: stored(key, kind, &raw)?,
+        name: raw.name,
         kind,
-        nullable: raw.nullable,
     })
+}
+
+fn kind(key: &str, raw: &RawColumn) -> Result<Type, Wrong> {
+    let at = |field: &str| format!("{key}.{field}");
+    for (field, is_there, of) in [
+        ("unit", raw.unit.is_some(), &["timestamp"][..]),
+        ("stored", raw.stored.is_some(), &["timestamp", "date"]),
+        ("spelling", raw.spelling.is_some(), &["timestamp"]),
+        ("precision", raw.precision.is_some(), &["decimal"]),
+        ("scale", raw.scale.is_some(), &["decimal"]),
+    ] {
+        if is_there && !of.contains(&raw.kind.as_str()) {
+            let found = format!("a column of type {:?} has none", raw.kind);
+            return wrong(at(field), found, format!("of type {}", of.join(" or ")));
+        }
+    }
+    Ok(match raw.kind.as_str() {
+        "integer" => Type::Integer,
+        "real" => Type::Real,
+        "text" => Type::Text,
+        "blob" => Type::Blob,
+        "date" => Type::Date,
+        "boolean" => Type::Boolean,
+        "json" => Type::Json,
+        "timestamp" => {
+            let name = raw.unit.as_deref().unwrap_or("us");
+            let unit = Unit::ALL.into_iter().find(|unit| unit.name() == name);
+            let Some(unit) = unit else {
+                let allowed = format!("one of {}", Unit::ALL.map(Unit::name).join(", "));
+                return wrong(at("unit"), format!("{name:?}"), allowed);
+            };
+            Type::Timestamp(unit)
+        }
+        "decimal" => {
+            let (Some(precision), Some(scale)) = (raw.precision, raw.scale) else {
+                let field = if raw.scale.is_none() {
+                    "scale"
+                } else {
+                    "precision"
+                };
+                let allowed = "how many digits a decimal has (precision), and of these after the point \
+                               (scale)";
+                return wrong(at(field), "missing", allowed);
+            };
+            if !(1..=38).contains(&precision) {
+                return wrong(at("precision"), precision.to_string(), "from 1 to 38");
+            }
+            if scale > precision {
+                let allowed = "at most the precision";
+                return wrong(at("scale"), scale.to_string(), allowed);
+            }
+            Type::Decimal { precision, scale }
+        }
+        other => {
+            let allowed = format!("one of {}", Type::NAMES.join(", "));
+            return wrong(at("type"), format!("{other:?}"), allowed);
+        }
+    })
+}
+
+fn stored(key: &str, kind: Type, raw: &RawColumn) -> Result<Stored, Wrong> {
+    let at = |field: &str| format!("{key}.{field}");
+    let spelling = match raw.spelling.as_deref().map(str::parse::<Spelling>) {
+        None => None,
+        Some(Ok(spelling)) => Some(spelling),
+        Some(Err(error @ NoSpelling)) => {
+            let found = format!("{:?}", raw.spelling.as_deref().unwrap_or_default());
+            return wrong(at("spelling"), found, error.to_string());
+        }
+    };
+    let stored = match (kind, raw.stored.as_deref()) {
+        (Type::Timestamp(_), Some("iso8601")) => {
+            return Ok(Stored::Iso8601(spelling.unwrap_or(Spelling::USUAL)));
+        }
+        (Type::Date, None | Some("iso8601")) => Stored::Iso8601(Spelling::DAY),
+        (Type::Date, Some("days")) => Stored::Plain,
+        (Type::Timestamp(_), Some("epoch_real")) => Stored::EpochReal,
+        (Type::Timestamp(_), None | Some("epoch")) => Stored::Plain,
+        (kind, Some(other)) => {
+            let allowed = match kind {
+                Type::Date => "one of iso8601, days",
+                _ => "one of epoch, epoch_real, iso8601",
+            };
+            return wrong(at("stored"), format!("{other:?}"), allowed);
+        }
+        (_, None) => Stored::Plain,
+    };
+    if spelling.is_some() {
+        let allowed = "beside stored = \"iso8601\", whose texts it describes";
+        return wrong(at("spelling"), "there is no text to spell", allowed);
+    }
+    Ok(stored)
 }
 
 /// A name that is also a parameter of requests could not be asked for.

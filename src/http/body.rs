@@ -8,7 +8,7 @@ use warp::Stream;
 
 use super::parameters::StreamRequest;
 use super::request::Shared;
-use crate::selection::{Order, Position};
+use crate::selection::{Order, Part, Position};
 use crate::stream::{Boundary, Chunk, Chunks, StreamError};
 
 /// A body that yields a document's chunks. When it is dropped it logs how the request ended.
@@ -120,12 +120,12 @@ impl Log {
 fn window(asked: &StreamRequest) -> String {
     let StreamRequest { view, range, .. } = asked;
     // After all records of a second: the second says it.
-    let bound = |bound: Option<Position>| match bound {
+    let bound = |bound: &Option<Position>| match bound {
         None => String::new(),
-        Some(Position { key, id: i64::MAX }) => key.to_string(),
+        Some(Position { key, id: Part::End }) => key.to_string(),
         Some(position) => view.order.written(position),
     };
-    let mut window = format!("({}..{}]", bound(range.after), bound(range.until));
+    let mut window = format!("({}..{}]", bound(&range.after), bound(&range.until));
     if let Some(limit) = range.limit {
         window += &format!(" limit {limit}");
     }

@@ -41,6 +41,7 @@ pub(super) fn filter(column: &Column, text: &str) -> Result<Filter, Problem> {
                 Type::Real => "a number",
                 Type::Text => "a string",
                 Type::Blob => "bytes in base64",
+                _ => "an integer of 64 bits",
             };
             let detail = format!("{name} is compared to {value:?}; it must be {allowed}");
             problem(detail).allowing_only(allowed)
@@ -99,6 +100,7 @@ fn operand(kind: Type, value: &str) -> Option<Operand> {
         // A string of SQLite's may have any character.
         Type::Text => Some(Operand::Text(value.to_owned())),
         Type::Blob => STANDARD.decode(value).ok().map(Operand::Blob),
+        _ => value.parse().ok().filter(|_| plain).map(Operand::Integer),
     }
 }
 

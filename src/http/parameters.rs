@@ -15,7 +15,7 @@ use super::operators::{self, lookalike};
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
-use crate::selection::{Filter, Operand, Operator, Order, PARAMETERS, Position, Range, View};
+use crate::selection::{Filter, Ids, Operand, Operator, Order, PARAMETERS, Position, Range, View};
 use crate::store::Limits;
 use crate::stream::ContentCoding;
 
@@ -100,7 +100,9 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     );
     let position = |name, value: &Option<Cow<'_, str>>| {
         let value = value.as_deref();
-        value.map(|value| position(name, value, order)).transpose()
+        value
+            .map(|value| position(name, value, order, target.view.stream.ids()))
+            .transpose()
     };
     let mut range = Range {
         after: position("after", after)?,
@@ -207,8 +209,8 @@ fn order(value: &str) -> Result<Order, Problem> {
     })
 }
 
-fn position(name: &str, value: &str, order: Order) -> Result<Position, Problem> {
-    order.position(value).ok_or_else(|| {
+fn position(name: &str, value: &str, order: Order, ids: Ids) -> Result<Position, Problem> {
+    order.position(value, ids).ok_or_else(|| {
         let allowed = match order {
             Order::Time => "TIME:ID, two integers of 64 bits, such as 86400:1017",
             Order::Id => "ID, an integer of 64 bits, since order is id",

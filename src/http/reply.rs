@@ -25,17 +25,17 @@ pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
     let mut log = Log::new(&asked);
     let end;
     let mut response = match begin(&asked, lease, &mut log).await {
-        Ok(Begun::Complete(first)) => {
+        Ok(Begun::Complete(mut first)) => {
             log.ended(if request.head {
                 "complete, head only"
             } else {
                 "complete"
             });
-            end = first.end;
+            end = first.end.take();
             Response::new(first.bytes.into())
         }
-        Ok(Begun::Streaming(first, chunks)) => {
-            end = first.end;
+        Ok(Begun::Streaming(mut first, chunks)) => {
+            end = first.end.take();
             if request.head {
                 log.ended("complete, head only");
             }
@@ -63,9 +63,11 @@ enum Begun {
 }
 
 async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result<Begun, Problem> {
-    let mut encoder = (asked.format.encoder)(&asked.view.schema, &asked.options)
+    let mut encoder = asked
+        .format
+        .new_encoder(&asked.view.schema, &asked.options)
         .map_err(|error| Problem::bad_request(error.to_string()))?;
-    let (range, coding) = (asked.range, asked.coding);
+    let (range, coding) = (asked.range.clone(), asked.coding);
     if let Some(complete) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding) {
         log.sent(&complete);
         return Ok(Begun::Complete(complete));
@@ -74,7 +76,7 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
     if !lease.may_be_kept() {
         // Large streams have all the connections that they may have: a small request needs none of those.
         let (view, connections) = (Arc::clone(&asked.view), lease.connections());
-        let shortly = stream::shortly(lease, view, encoder, range, coding).await;
+        let shortly = stream::shortly(lease, view, encoder, range.clone(), coding).await;
         let Some((kept, chunk)) = shortly else {
             return Err(problem(&StreamError::Defect));
         };
@@ -135,7 +137,7 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
     }
     headers.insert(VARY, VARIES);
     if let Some(position) = end.position {
-        let position = asked.view.order.written(position);
+        let position = asked.view.order.written(&position);
         if end.more {
             let next = next(&asked.request.uri, &position);
             set(headers, LINK, &format!("<{next}>; rel=\"next\""));

@@ -111,7 +111,7 @@ impl Folder {
             });
         }
         let position = state.position.as_deref();
-        if position.is_some_and(|position| pull.order.position(position).is_none()) {
+        if position.is_some_and(|position| pull.order.any_position(position).is_none()) {
             return Err(failed(format!("its position is {position:?}")));
         }
         let complete = state.complete.as_deref();

@@ -96,7 +96,7 @@ impl<'p> Server<'p> {
         };
         // It becomes part of a file's name.
         let order = self.pull.order;
-        let position = text.to_str().ok().and_then(|text| order.position(text));
+        let position = text.to_str().ok().and_then(|text| order.any_position(text));
         let Some(position) = position else {
             let (text, order) = (String::from_utf8_lossy(text.as_bytes()), order.name());
             let reason = format!(
@@ -104,7 +104,7 @@ impl<'p> Server<'p> {
             );
             return Err(refused(url, reason));
         };
-        Ok((Some(order.written(position)), headers.contains_key("link")))
+        Ok((Some(order.written(&position)), headers.contains_key("link")))
     }
 
     /// Whether there is no record in the stream, by the one document whose emptiness shows.

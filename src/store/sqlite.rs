@@ -6,7 +6,8 @@
 //! |---|---|
 //! | `sqlite/file.rs` | the file: which one a path names, opening it |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
-//! | `sqlite/values.rs` | SQLite's values as the types that the stream declares |
+//! | `sqlite/reading.rs` | how the database holds a value, read as the declared type |
+//! | `sqlite/values.rs` | rows into records, and where each one stands |
 //! | `sqlite/scan.rs` | the scan that a thread runs, and when what it asks is over |
 //! | `sqlite/functions.rs` | SQL functions of ours: a scan's rows, filters |
 //! | `sqlite/query.rs` | the SQL of a scan, of its filters, of positions |
@@ -22,6 +23,7 @@ mod functions;
 mod pages;
 mod plan;
 mod query;
+mod reading;
 mod scan;
 mod table;
 mod values;

@@ -15,7 +15,7 @@ use super::buffers::Buffers;
 use super::coding::Compressor;
 use super::connections::Lease;
 use super::{Boundary, CHUNK_BYTES, Chunk, ContentCoding, ReplyEnd, StreamError};
-use crate::selection::{Position, View};
+use crate::selection::{Position, View, clone_into};
 use crate::store::{Sink, Stop, StoreError};
 
 /// How old the first chunk gets once it holds a record: until then a failure still has a status.
@@ -358,7 +358,7 @@ impl Document {
 }
 
 impl Sink for Document {
-    fn record(&mut self, record: &Record<'_>, position: Position) -> Result<(), Stop> {
+    fn record(&mut self, record: &Record<'_>, position: &Position) -> Result<(), Stop> {
         if self.follows && !self.separator.is_empty() {
             self.buffer.extend_from_slice(self.separator);
         }
@@ -368,7 +368,7 @@ impl Sink for Document {
             return Err(Stop);
         }
         self.follows = true;
-        self.last = Some(position);
+        clone_into(position, &mut self.last);
         self.records += 1;
         let written = self.wrote(before);
         // Full before the next record, or the next block of them, would not fit.

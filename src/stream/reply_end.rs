@@ -5,7 +5,7 @@ use crate::selection::{Position, Range, View};
 use crate::store::{Cancel, Find, StoreError};
 
 /// What the head of a reply says of its end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplyEnd {
     /// After it, the next request goes on: the position of the last record that this one looks at, or
     /// where it was asked to begin if there is none. `None` when it was not asked to begin anywhere,
@@ -31,23 +31,23 @@ pub(super) fn before(
             None => last(lease, range, cancel)?,
         };
         let end = ReplyEnd {
-            position: position.or(range.after),
+            position: position.or_else(|| range.after.clone()),
             ..ReplyEnd::default()
         };
-        return Ok((end, *range));
+        return Ok((end, range.clone()));
     };
     let mut cut = Range {
         limit: None,
-        ..*range
+        ..range.clone()
     };
     let mut end = ReplyEnd::default();
     if let Some(position) = lease.find(&cut, Find::Nth(limit), cancel)? {
+        end.more = is_more(lease, &cut, &position, cancel)?;
+        cut.until = Some(position.clone());
         end.position = Some(position);
-        end.more = is_more(lease, &cut, position, cancel)?;
-        cut.until = Some(position);
         cut.limit = range.limit.filter(|_| !splittable);
     } else {
-        end.position = last(lease, &cut, cancel)?.or(range.after);
+        end.position = last(lease, &cut, cancel)?.or_else(|| range.after.clone());
     }
     Ok((end, cut))
 }
@@ -60,13 +60,17 @@ pub(super) fn after(
     (records, written): (u64, Option<Position>),
     cancel: &Cancel,
 ) -> Result<ReplyEnd, StoreError> {
+    let begun = || range.after.clone();
     let (position, more) = match written {
-        Some(cut) if range.limit == Some(records) => (written, is_more(lease, range, cut, cancel)?),
+        Some(cut) if range.limit == Some(records) => {
+            let more = is_more(lease, range, &cut, cancel)?;
+            (Some(cut), more)
+        }
         // All of the range was looked at, whatever filters let through.
         _ if !view.filters.is_empty() && range.limit != Some(0) => {
-            (last(lease, range, cancel)?.or(range.after), false)
+            (last(lease, range, cancel)?.or_else(begun), false)
         }
-        _ => (written.or(range.after), false),
+        written => (written.or_else(begun), false),
     };
     Ok(ReplyEnd {
         position,
@@ -88,12 +92,12 @@ fn last(lease: &mut Lease, range: &Range, cancel: &Cancel) -> Result<Option<Posi
 fn is_more(
     lease: &mut Lease,
     range: &Range,
-    after: Position,
+    after: &Position,
     cancel: &Cancel,
 ) -> Result<bool, StoreError> {
     let rest = Range {
-        after: Some(after),
-        ..*range
+        after: Some(after.clone()),
+        ..range.clone()
     };
     match lease.find(&rest, Find::Last, cancel) {
         Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(true),

@@ -219,16 +219,16 @@ impl<'a> Slices<'a> {
         };
         // Held while the channel is queued: slices queue in the order of their runs.
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut range) = left.range else {
+        let Some(mut range) = left.range.take() else {
             return Ok(None);
         };
         if self.failed.load(Ordering::Relaxed) || self.cancel.is_cancelled() {
-            left.range = None;
             return Ok(None);
         }
         let alone = self.helping.load(Ordering::Acquire) == 0;
         // The last helper may have set one aside since that was looked at, and gone.
         if alone && let Some(begun) = self.next_set_aside(worker) {
+            left.range = Some(range);
             return Ok(Some(begun));
         }
         let cut = if alone {
@@ -236,11 +236,13 @@ impl<'a> Slices<'a> {
         } else {
             self.cut(lease, &range)?
         };
-        left.range = cut.map(|cut| Range {
-            after: Some(cut),
-            ..range
-        });
-        range.until = cut.or(range.until);
+        if let Some(cut) = cut {
+            left.range = Some(Range {
+                after: Some(cut.clone()),
+                ..range.clone()
+            });
+            range.until = Some(cut);
+        }
         let (sender, receiver) = mpsc::channel(self.waiting_chunks);
         place.send(receiver);
         let number = left.number;
@@ -318,7 +320,7 @@ impl<'a> Slices<'a> {
         };
         let (mut slice, scanned) = lease.scan(&range, slice, self.cancel);
         if slice.is_set_aside() {
-            range.after = slice.last.or(range.after);
+            range.after = slice.last.clone().or(range.after);
             return stopped(slice, Some(range));
         }
         slice.end_slice(self.view, scanned)?;

@@ -12,7 +12,7 @@ use flows_formats::{Record, RecordEncoder};
 use super::coding::{Compressor, ContentCoding, Trailer};
 use super::connections::Lease;
 use super::{Boundary, Chunk, ReplyEnd, reply_end};
-use crate::selection::{Position, Range, View};
+use crate::selection::{Position, Range, View, clone_into};
 use crate::store::{Cancel, Sink, Stop};
 
 /// The most bytes of a small document. What is written of a larger one is thrown away.
@@ -96,7 +96,7 @@ fn write(
         lease,
         view,
         range,
-        (small.records, small.last),
+        (small.records, small.last.take()),
         &Cancel::default(),
     )
     .ok()?;
@@ -145,7 +145,7 @@ struct Small {
 }
 
 impl Sink for Small {
-    fn record(&mut self, record: &Record<'_>, position: Position) -> Result<(), Stop> {
+    fn record(&mut self, record: &Record<'_>, position: &Position) -> Result<(), Stop> {
         if self.records > 0 {
             self.buffer.extend_from_slice(self.separator);
         }
@@ -153,7 +153,7 @@ impl Sink for Small {
             .record(record, &mut self.buffer)
             .map_err(|_| Stop)?;
         self.records += 1;
-        self.last = Some(position);
+        clone_into(position, &mut self.last);
         if self.buffer.len() > MOST_BYTES {
             return Err(Stop);
         }

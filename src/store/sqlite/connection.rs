@@ -15,9 +15,9 @@ use super::pages::Counted;
 use super::plan::{NoPlan, Plan, first_row};
 use super::query::{Statement, operands};
 use super::scan::{self, Scan, Went};
-use super::values::{Decoder, as_integer, no_position};
+use super::values::{Decoder, no_position, part};
 use crate::definition::Stream;
-use crate::selection::{Position, Range, View};
+use crate::selection::{Position, Range, View, clone_into};
 use crate::store::{self, Cancel, Connection, Find, Shared, Sink, Stop, StoreError};
 
 /// The most bytes of plans that a connection keeps: views that clients make up are many.
@@ -166,7 +166,8 @@ impl SqliteConnection {
         // A value that is not an integer has no place; whoever reads the record would say so, too.
         let position = |row: &Row<'_>| {
             let (key, id) = (row.get_ref(0)?, row.get_ref(1)?);
-            Ok(match (as_integer(key), as_integer(id)) {
+            let parts = (part(view, view.key(), key), part(view, view.id(), id));
+            Ok(match parts {
                 (Some(key), Some(id)) => Ok(Position { key, id }),
                 (None, _) => Err(no_position(view, false, key, id)),
                 (_, None) => Err(no_position(view, true, id, id)),
@@ -205,10 +206,12 @@ impl SqliteConnection {
         number: u64,
     ) -> Result<Option<Position>, StoreError> {
         let Current { view, plan } = current;
-        let counted = plan.nth_by_pages(&self.connection, range.after, number);
+        let counted = plan.nth_by_pages(&self.connection, range.after.as_ref(), number);
         match counted.map_err(|error| failed(&view.stream, &error))? {
             Counted::At(position) => {
-                return Ok(Some(position).filter(|at| range.until.is_none_or(|until| *at <= until)));
+                let position = Position::from(position);
+                let within = range.until.as_ref().is_none_or(|until| position <= *until);
+                return Ok(within.then_some(position));
             }
             Counted::Short(_) => return Ok(None),
             Counted::BySql => {}
@@ -245,7 +248,7 @@ impl SqliteConnection {
         });
         let range = Range {
             limit: None,
-            ..*range
+            ..range.clone()
         };
         let (sink, scanned) = self.scan_plan(&Current { view, plan }, &range, sink, cancel);
         match scanned {
@@ -289,7 +292,8 @@ impl SqliteConnection {
         sink: Box<dyn Sink>,
         cancel: &Cancel,
     ) -> (Box<dyn Sink>, Result<(), StoreError>) {
-        let decoder = Decoder::new(Arc::clone(view), plan.query.position_at());
+        let query = &plan.query;
+        let decoder = Decoder::new(Arc::clone(view), query.names(), query.position_at());
         scan::set(Some(Scan::new(sink, decoder, cancel.clone())));
         let result = match plan.scan(&self.connection, view, range) {
             Ok(Went::Done) => Ok(()),
@@ -313,8 +317,8 @@ struct Counter {
 }
 
 impl Sink for Counter {
-    fn record(&mut self, _record: &Record<'_>, position: Position) -> Result<(), Stop> {
-        self.last = Some(position);
+    fn record(&mut self, _record: &Record<'_>, position: &Position) -> Result<(), Stop> {
+        clone_into(position, &mut self.last);
         self.left -= 1;
         if self.left == 0 { Err(Stop) } else { Ok(()) }
     }
@@ -413,10 +417,10 @@ impl Connection for SqliteConnection {
         let current = self.current();
         let by_pages = current
             .plan
-            .split_by_pages(&self.connection, range.after, records);
+            .split_by_pages(&self.connection, range.after.as_ref(), records);
         match by_pages {
             Some(found) => found
-                .map(|cut| cut.filter(|cut| range.until.is_none_or(|until| *cut < until)))
+                .map(|cut| cut.filter(|cut| range.until.as_ref().is_none_or(|until| cut < until)))
                 .map_err(|error| failed(&current.view.stream, &error)),
             None => self.nth(&current, range, records),
         }

@@ -1,11 +1,17 @@
 //! SQL functions of ours: what takes a scan's rows, and what filters compare with.
 
+use std::sync::{Mutex, PoisonError};
+
+use flows_formats::decimal::scaled;
+use flows_formats::time::Unit;
+use flows_formats::{Type, Value};
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Null, ValueRef};
 use rusqlite::{Connection, Error, Result, ffi};
 
+use super::reading::{Got, Reading, as_integer, as_real};
 use super::scan::{self, INSTRUCTIONS, is_over};
-use super::values::{as_integer, as_real};
+use crate::definition::Stored;
 
 /// Takes a record's values while SQLite runs the query. Its arguments are at hand, where reading the
 /// columns of a result costs as much again as finding them.
@@ -16,6 +22,13 @@ pub(super) const INTEGER: &str = "flows_integer";
 
 /// The real that a value stands for; null if none.
 pub(super) const REAL: &str = "flows_real";
+
+/// The integer that a timestamp or a date is sent as, of a value and of how its column is declared, as
+/// [`declared_as`] writes it; null of what is none.
+pub(super) const INSTANT: &str = "flows_instant";
+
+/// The decimal that a value is, at a scale, as a blob: as numbers are in order, so are these.
+pub(super) const DECIMAL: &str = "flows_decimal";
 
 /// A string as it is sent, with U+FFFD where it is not UTF-8; null of what is none.
 pub(super) const SENT: &str = "flows_sent";
@@ -37,6 +50,8 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     connection.create_scalar_function(EMIT, -1, ours, |call| emit(call).map(|()| Null))?;
     connection.create_scalar_function(INTEGER, 1, pure, |call| Ok(as_integer(call.get_raw(0))))?;
     connection.create_scalar_function(REAL, 1, pure, |call| Ok(as_real(call.get_raw(0))))?;
+    connection.create_scalar_function(INSTANT, 2, pure, instant)?;
+    connection.create_scalar_function(DECIMAL, 2, pure, decimal)?;
     connection.create_scalar_function(SENT, 1, pure, |call| Ok(sent(call.get_raw(0))))?;
     connection.create_scalar_function(LIKE, 2, pure, like)?;
     connection.create_collation(COLLATION, |a, b| a.cmp(b))?;
@@ -52,6 +67,66 @@ fn emit(call: &Context<'_>) -> Result<()> {
         // The reason is in the scan.
         Err(Error::UserFunctionError("stopped".into()))
     }
+}
+
+/// How a column of timestamps or dates is declared, for [`INSTANT`].
+pub(super) fn declared_as(kind: Type, stored: Stored) -> String {
+    let unit = match kind {
+        Type::Timestamp(unit) => unit.name(),
+        _ => "",
+    };
+    match stored {
+        Stored::Iso8601(spelling) => format!("{unit},{spelling}"),
+        _ => format!("{unit},"),
+    }
+}
+
+/// Reads what [`declared_as`] writes.
+fn reading(declared: &str) -> Option<Reading> {
+    let (unit, spelling) = declared.split_once(',')?;
+    let stored = match spelling {
+        "" => Stored::EpochReal,
+        spelling => Stored::Iso8601(spelling.parse().ok()?),
+    };
+    let unit = Unit::ALL.into_iter().find(|known| known.name() == unit);
+    let kind = unit.map_or(Type::Date, Type::Timestamp);
+    Some(Reading::new(kind, stored))
+}
+
+fn instant(call: &Context<'_>) -> Result<Option<i64>> {
+    // Read once for a statement, since it is a constant.
+    let reading = call.get_or_create_aux(1, |declared| {
+        let declared = declared.as_str()?;
+        let reading = reading(declared).map(Mutex::new);
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(reading)
+    })?;
+    let Some(reading) = &*reading else {
+        return Ok(None);
+    };
+    let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(match reading.read(call.get_raw(0)) {
+        Got::Value(Value::Integer(integer)) => Some(integer),
+        _ => None,
+    })
+}
+
+/// The most digits of a decimal.
+const MOST_DIGITS: usize = 38;
+
+fn decimal(call: &Context<'_>) -> Result<Option<Vec<u8>>> {
+    let scale: u32 = call.get(1)?;
+    let mut reading = Reading::Decimal(MOST_DIGITS, scale as usize);
+    let number = match reading.read(call.get_raw(0)) {
+        Got::Value(Value::Text(text)) => scaled(text, scale),
+        Got::Text(text) => scaled(&text, scale),
+        _ => None,
+    };
+    Ok(number.map(|number| sortable(number).to_vec()))
+}
+
+/// A number as bytes that are in order as numbers are.
+pub(super) fn sortable(number: i128) -> [u8; 16] {
+    (number ^ i128::MIN).to_be_bytes()
 }
 
 fn sent(value: ValueRef<'_>) -> Option<String> {

@@ -17,6 +17,7 @@
 mod count;
 mod filters;
 mod find;
+mod key;
 mod page;
 mod record;
 mod walk;
@@ -24,9 +25,11 @@ mod walk;
 use rusqlite::{Connection, Result};
 
 use super::scan::Went;
-use crate::selection::{Filter, Position, Range};
+use crate::selection::{Filter, Range};
 pub(super) use count::Counted;
 pub(super) use find::NotRead;
+pub(super) use key::Key;
+use key::KeyRange;
 use page::Sizes;
 use walk::Walk;
 
@@ -56,7 +59,7 @@ pub(super) struct ClusteredReader {
 pub(super) struct Beginning {
     pub(super) records: u64,
     /// Where the last of them is.
-    pub(super) last: Position,
+    pub(super) last: Key,
 }
 
 impl ClusteredReader {
@@ -71,7 +74,10 @@ impl ClusteredReader {
         beginning: Option<Beginning>,
         by_sql: &mut dyn FnMut(&Range) -> Result<Went>,
     ) -> Result<Went> {
-        match Walk::new(self, connection, range, filters, beginning, by_sql) {
+        // A bound that is no key is of another stream's positions, and for SQL to compare.
+        let walk = KeyRange::of(range)
+            .and_then(|range| Walk::new(self, connection, range, filters, beginning, &mut *by_sql));
+        match walk {
             Some(walk) => walk.run(),
             None => by_sql(range),
         }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, Result, Row, Rows, Statement, params_from_iter};
 
-use super::pages::{Beginning, ClusteredReader, Counted, NotRead};
+use super::pages::{Beginning, ClusteredReader, Counted, Key, NotRead};
 use super::query::{Query, SortNeeded, operands};
 use super::scan::{self, Went};
 use super::table::Table;
-use crate::selection::{Position, Range, View};
+use crate::selection::{Part, Position, Range, View};
 
 /// Records that are found by SQL before a table's pages are read.
 const FEW: u64 = 200;
@@ -96,12 +96,12 @@ impl Plan {
     pub(super) fn nth_by_pages(
         &self,
         connection: &Connection,
-        after: Option<Position>,
+        after: Option<&Position>,
         number: u64,
     ) -> Result<Counted> {
         match &self.reader {
             // Walking down to a page costs more than stepping over a few records.
-            Ok(reader) if number > FEW => reader.nth(connection, after, number),
+            Ok(reader) if number > FEW => reader.nth(connection, after.and_then(Key::of), number),
             _ => Ok(Counted::BySql),
         }
     }
@@ -110,11 +110,12 @@ impl Plan {
     pub(super) fn split_by_pages(
         &self,
         connection: &Connection,
-        after: Option<Position>,
+        after: Option<&Position>,
         records: u64,
     ) -> Option<Result<Option<Position>>> {
         let reader = self.reader.as_ref().ok()?;
-        Some(reader.split(connection, after, records))
+        let found = reader.split(connection, after.and_then(Key::of), records);
+        Some(found.map(|found| found.map(Position::from)))
     }
 
     /// Whether it is of a view of the database, which may have any number of records.
@@ -151,15 +152,19 @@ impl Plan {
         // only a slice, which begins in mid-second, is known to be large, and so is what filters look
         // at. What ends in mid-second is more than one statement, each of which finds its beginning by
         // itself: that nothing is lost between them, the reader sees.
-        let at_end = |position: Option<Position>| position.is_none_or(|at| at.id == i64::MAX);
+        let at_end =
+            |position: &Option<Position>| position.as_ref().is_none_or(|at| at.id == Part::End);
         let mut beginning = None;
-        if view.filters.is_empty() && at_end(range.after) && at_end(range.until) {
-            let limit = Some(FEW);
-            let (records, went) = by_sql(&Range { limit, ..*range })?;
+        if view.filters.is_empty() && at_end(&range.after) && at_end(&range.until) {
+            let few = Range {
+                limit: Some(FEW),
+                ..range.clone()
+            };
+            let (records, went) = by_sql(&few)?;
             if records < FEW || went == Went::Stopped {
                 return Ok(went);
             }
-            beginning = scan::last().map(|last| Beginning { records, last });
+            beginning = scan::last(Key::of).map(|last| Beginning { records, last });
         }
         let by_sql = &mut |range: &Range| by_sql(range).map(|(_, went)| went);
         reader.scan(connection, range, &view.filters, beginning, by_sql)

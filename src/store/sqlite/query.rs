@@ -1,8 +1,10 @@
 //! The SQL of a stream: its scan, and its positions.
 
+mod compared;
 mod filters;
 
 use std::collections::HashSet;
+use std::iter;
 use std::rc::Rc;
 
 use flows_formats::Type;
@@ -11,7 +13,9 @@ use rusqlite::{Connection, ToSql};
 
 use super::functions::{COLLATION, EMIT};
 use super::table::{Affinity, Table};
-use crate::selection::{Filter, Order, Position, Range, View};
+use crate::definition::Stored;
+use crate::selection::{Filter, Ids, Order, Part, Position, Range, View};
+use compared::{Compared, Condition};
 pub(super) use filters::operands;
 
 /// The most arguments that SQLite lets any function have, in all versions.
@@ -44,9 +48,11 @@ pub(super) struct Run {
     /// The condition on the position's parts, empty for all.
     condition: String,
     /// The values bound to it.
-    parameters: Vec<i64>,
-    /// What its records are ordered by: where all have one time, their ids.
+    parameters: Vec<Value>,
+    /// What its records are ordered by.
     order: Vec<String>,
+    /// Whether all of them have one time.
+    of_one_time: bool,
 }
 
 /// What SQLite sorts before it yields records.
@@ -67,8 +73,9 @@ pub(super) struct Query {
     /// How a scan reads them.
     columns: Vec<String>,
     table: String,
-    key: String,
-    id: String,
+    key: Compared,
+    id: Compared,
+    ids: Ids,
     position_at: (usize, usize),
     /// The filters' condition, to go on after another one; empty without filters.
     filters: String,
@@ -117,8 +124,16 @@ impl Query {
             Some(cast) => format!("CAST({column} AS {cast})"),
             None => column,
         };
-        // How a position's part is compared: as it is, or cast to the integer that it stands for.
-        let compared = |name: &str, column: String| cast_to(Type::Integer, name, column);
+        let collation = collation(connection)?;
+        // How a position's part is compared: as it is, or cast to the integer that it stands for. An id
+        // that is a string is compared by its bytes, whatever collation the table has.
+        let compared = |name: &str, column: String| match stream.declared(name) {
+            (Type::Text, _) => {
+                format!("{} COLLATE {collation}", cast_to(Type::Text, name, column))
+            }
+            (_, Stored::Plain) => cast_to(Type::Integer, name, column),
+            _ => column,
+        };
         // Any value has a string, and bytes, which SQLite writes. That a value stands for a number is
         // not for a cast to say, which makes 0 of all that does not.
         let sent = |(at, name): (usize, &&str)| {
@@ -127,14 +142,22 @@ impl Query {
                 Some(Type::Text) => cast_to(Type::Text, name, column),
                 // An affinity of blobs leaves every value as it is.
                 Some(Type::Blob) => format!("CAST({column} AS BLOB)"),
+                Some(Type::Json) => json(&column),
                 _ => column,
             }
         };
         let columns: Vec<_> = names.iter().enumerate().map(sent).collect();
         let position = [view.key(), view.id()];
-        let cast = |name: &str| compared(name, String::new()) != String::new();
-        let unique = table.is_unique(&position) && !position.into_iter().any(cast);
-        let converted = columns.iter().position(|column| column.starts_with("CAST"));
+        let cast = |name: &str| compared(name, String::new()).starts_with("CAST");
+        let unique_ids = table.is_unique(&[view.id()]) && !cast(view.id());
+        let (kind, stored) = stream.declared(view.key());
+        let key = Compared::new(compared(view.key(), column(view.key())), kind, stored);
+        // Two spellings of one time are two values to SQLite.
+        let by_both = key.is_exact() && table.is_unique(&position);
+        let unique = unique_ids || (by_both && !position.into_iter().any(cast));
+        let (kind, stored) = stream.declared(view.id());
+        let id = Compared::new(compared(view.id(), column(view.id())), kind, stored);
+        let converted = columns.iter().position(|column| !column.starts_with("t."));
         let converted = converted.map(|at| names[at].to_owned());
         let name = match view.order {
             Order::Time => quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id)),
@@ -150,27 +173,22 @@ impl Query {
             .into_iter()
             .map(|name| compared(name, quoted(name)))
             .collect();
-        let encoding: String =
-            connection.query_row("PRAGMA encoding", [], |encoding| encoding.get(0))?;
-        let collation = if encoding == "UTF-8" {
-            "BINARY"
-        } else {
-            COLLATION
-        };
         let condition = |filter: &Filter| {
             let (name, column) = (&filter.column, column(&filter.column));
-            let condition = filters::condition(filter, &column, kept(name), collation);
+            let (_, stored) = stream.declared(name);
+            let condition = filters::condition(filter, stored, &column, kept(name), collation);
             format!(" AND {condition}")
         };
         let mut query = Query {
             unique,
-            unique_ids: table.is_unique(&[view.id()]) && !cast(view.id()),
+            unique_ids,
             emits: columns.len() <= MOST_ARGUMENTS,
             names: names.into_iter().map(str::to_owned).collect(),
             columns,
             table: format!("{} AS t", quoted(&stream.table)),
-            key: compared(view.key(), column(view.key())),
-            id: compared(view.id(), column(view.id())),
+            key,
+            id,
+            ids: stream.ids(),
             position_at,
             filters: view.filters.iter().map(condition).collect(),
             index: format!(
@@ -239,9 +257,22 @@ impl Query {
         connection: &Connection,
         operands: &[Parameter],
     ) -> rusqlite::Result<()> {
-        let early = [None, Some((1, 1)), Some((1, i64::MAX))];
-        let late = [None, Some((1, 2)), Some((2, 2)), Some((2, i64::MAX))];
-        let position = |(key, id)| Position { key, id };
+        let early = [None, Some((1, Some(1))), Some((1, None))];
+        let late = [
+            None,
+            Some((1, Some(2))),
+            Some((2, Some(2))),
+            Some((2, None)),
+        ];
+        let an_id = |number: i64| match self.ids {
+            Ids::Integers => Part::Integer(number),
+            Ids::Strings => Part::Text(number.to_string()),
+        };
+        let by_id = self.key.sql == self.id.sql;
+        let position = |(key, id): (i64, Option<i64>)| Position {
+            key: if by_id { an_id(key) } else { key.into() },
+            id: id.map_or(Part::End, an_id),
+        };
         let mut asked = HashSet::new();
         let mut runs = Vec::new();
         for (after, until) in early
@@ -259,7 +290,7 @@ impl Query {
         let plans = |query: &Query| -> rusqlite::Result<Vec<(bool, Vec<String>)>> {
             let mut plans = Vec::new();
             for run in &runs {
-                let of_one_time = run.order == [query.id.as_str()];
+                let of_one_time = run.of_one_time;
                 for limit in [None, Some(1)] {
                     let steps = explain(connection, query.scan(run.clone(), operands, limit))?;
                     plans.push((of_one_time, steps));
@@ -299,49 +330,61 @@ impl Query {
     /// be tested again for every record.
     pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
         let Query { key, id, .. } = self;
-        // After every record of its second, a position is a bound of the time alone; in the order of
-        // ids it always is.
-        let within = |position: &Position| position.id != i64::MAX && key != id;
-        let of_one_time = |ids: &str, parameters: Vec<i64>| {
-            let condition = format!("{key} = ? AND {ids}");
+        let by_id = key.sql == id.sql;
+        // After every record of its time, a position is a bound of the time alone; in the order of ids
+        // it always is.
+        let within = |position: &&Position| position.id != Part::End && !by_id;
+        let both = || {
+            if by_id {
+                vec![id.sql.clone()]
+            } else {
+                vec![key.sql.clone(), id.sql.clone()]
+            }
+        };
+        let of_one_time = |time: &Part, ids: Vec<Condition>| {
+            let (condition, parameters) = joined(iter::once(key.at(time)).chain(ids));
             Run {
                 condition,
                 parameters,
-                order: vec![id.clone()],
+                // Where several values may stand for one time, an index has these in order, and then
+                // the ids of each.
+                order: if key.is_exact() {
+                    vec![id.sql.clone()]
+                } else {
+                    both()
+                },
+                of_one_time: true,
             }
         };
-        let (after, until) = (range.after, range.until);
+        let (after, until) = (range.after.as_ref(), range.until.as_ref());
         if until.is_some_and(|until| after >= Some(until)) {
             return Vec::new();
         }
         if let (Some(a), Some(u)) = (after, until)
             && a.key == u.key
         {
-            let ids = format!("{id} > ? AND {id} <= ?");
-            let run = (a.id < u.id).then(|| of_one_time(&ids, vec![a.key, a.id, u.id]));
+            let ids = vec![id.above(&a.id), id.up_to(&u.id)];
+            let run = (a.id < u.id).then(|| of_one_time(&a.key, ids));
             return run.into_iter().collect();
         }
         let first = after.filter(within);
-        let first = first.map(|a| of_one_time(&format!("{id} > ?"), vec![a.key, a.id]));
+        let first = first.map(|a| of_one_time(&a.key, vec![id.above(&a.id)]));
         let last = until.filter(within);
-        let last = last.map(|u| of_one_time(&format!("{id} <= ?"), vec![u.key, u.id]));
-        let above = after.map(|a| (format!("{key} > ?"), a.key));
+        let last = last.map(|u| of_one_time(&u.key, vec![id.up_to(&u.id)]));
+        let above = after.map(|a| key.above(&a.key));
         let below = until.map(|u| {
-            (
-                format!("{key} {} ?", if within(&u) { "<" } else { "<=" }),
-                u.key,
-            )
+            if within(&u) {
+                key.below(&u.key)
+            } else {
+                key.up_to(&u.key)
+            }
         });
-        let (bounds, parameters): (Vec<_>, _) = above.into_iter().chain(below).unzip();
-        let order = if key == id {
-            vec![id.clone()]
-        } else {
-            vec![key.clone(), id.clone()]
-        };
+        let (condition, parameters) = joined(above.into_iter().chain(below));
         let middle = Run {
-            condition: bounds.join(" AND "),
+            condition,
             parameters,
-            order,
+            order: both(),
+            of_one_time: false,
         };
         first.into_iter().chain([middle]).chain(last).collect()
     }
@@ -360,8 +403,7 @@ impl Query {
     /// The statement that yields the time and id of a run's record number `nth`, counted from 1,
     /// whether it matches the filters or not.
     pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
-        let Query { key, id, .. } = self;
-        let (mut sql, mut parameters) = self.all(&format!("{key}, {id}"), &run);
+        let (mut sql, mut parameters) = self.all(&self.position(), &run);
         sql.push_str(&format!(
             " ORDER BY {} LIMIT 1 OFFSET ?",
             run.order.join(", ")
@@ -373,8 +415,7 @@ impl Query {
     /// The statement that yields the time and id of a run's last record, whether it matches the filters
     /// or not.
     pub(super) fn last(&self, run: Run) -> Statement {
-        let Query { key, id, .. } = self;
-        let (mut sql, parameters) = self.all(&format!("{key}, {id}"), &run);
+        let (mut sql, parameters) = self.all(&self.position(), &run);
         let order: Vec<_> = run
             .order
             .iter()
@@ -388,6 +429,7 @@ impl Query {
     /// where none of them repeats, the least and the greatest id.
     pub(super) fn bounds(&self) -> Statement {
         let Query { id, table, .. } = self;
+        let id = &id.sql;
         let of = |function| {
             if self.unique_ids {
                 format!("(SELECT {function}({id}) FROM {table})")
@@ -410,14 +452,17 @@ impl Query {
         self.filtered("count(*)", run, operands, false, None)
     }
 
+    fn position(&self) -> String {
+        format!("{}, {}", self.key.sql, self.id.sql)
+    }
+
     fn all(&self, columns: &str, run: &Run) -> Statement {
         let condition = if run.condition.is_empty() {
             "1"
         } else {
             &run.condition
         };
-        let parameters = run.parameters.iter();
-        let parameters = parameters.map(|integer| Parameter::Value(Value::Integer(*integer)));
+        let parameters = run.parameters.iter().cloned().map(Parameter::Value);
         (
             format!("SELECT {columns} FROM {} WHERE {condition}", self.table),
             parameters.collect(),
@@ -444,6 +489,31 @@ impl Query {
         }
         (sql, parameters)
     }
+}
+
+/// All of these conditions.
+fn joined(conditions: impl Iterator<Item = Condition>) -> Condition {
+    let (conditions, parameters): (Vec<_>, Vec<_>) = conditions.unzip();
+    (conditions.join(" AND "), parameters.concat())
+}
+
+/// The order of strings as UTF-8, by the name that the database knows it by.
+fn collation(connection: &Connection) -> rusqlite::Result<&'static str> {
+    let encoding: String =
+        connection.query_row("PRAGMA encoding", [], |encoding| encoding.get(0))?;
+    Ok(if encoding == "UTF-8" {
+        "BINARY"
+    } else {
+        COLLATION
+    })
+}
+
+/// A column of JSON as text, whether SQLite holds it as that or as its own JSONB.
+fn json(column: &str) -> String {
+    format!(
+        "CASE WHEN typeof({column}) = 'blob' AND json_valid({column}, 8) THEN json({column}) ELSE \
+         {column} END"
+    )
 }
 
 /// The steps of a statement's plan.
@@ -480,6 +550,19 @@ pub(super) fn cast(declared: Type, affinity: Affinity) -> Option<&'static str> {
         (Type::Real, _) => Some("REAL"),
         (Type::Text, _) => Some("TEXT"),
         (Type::Blob, _) => Some("BLOB"),
+        // What stands for these is compared as it is.
+        (
+            Type::Timestamp(_) | Type::Date | Type::Boolean | Type::Decimal { .. } | Type::Json,
+            _,
+        ) => None,
+    }
+}
+
+/// The plain type that values of a type are, where they are held as one.
+pub(super) fn plain(kind: Type, stored: Stored) -> Type {
+    match (kind, stored) {
+        (Type::Timestamp(_) | Type::Date, Stored::Plain) => Type::Integer,
+        (kind, _) => kind,
     }
 }
 

@@ -86,9 +86,9 @@ pub(super) fn record<'r>(value: impl Fn(usize) -> ValueRef<'r>) -> bool {
     SCAN.with_borrow_mut(|scan| scan.as_mut().is_some_and(|scan| scan.record(value)))
 }
 
-/// The position of the last record of the thread's scan.
-pub(super) fn last() -> Option<Position> {
-    SCAN.with_borrow(|scan| scan.as_ref().and_then(|scan| scan.decoder.last()))
+/// What a function makes of the position of the last record of the thread's scan.
+pub(super) fn last<T>(of: impl FnOnce(&Position) -> Option<T>) -> Option<T> {
+    SCAN.with_borrow(|scan| scan.as_ref()?.decoder.last().and_then(of))
 }
 
 /// Asked many times a second: whether nobody wants the records of the thread's scan any more.

@@ -1,41 +1,81 @@
-//! SQLite's values as the types that the stream declares.
+//! Rows into records: each value as the type that the stream declares, and where the record stands.
 
+use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use flows_formats::{Record, Type, Value};
 use rusqlite::types::ValueRef;
 
-use crate::selection::{Position, View};
+use super::reading::{Got, Reading, described, expected};
+use crate::selection::{Part, Position, View};
 use crate::store::{Sink, StoreError};
 
 /// The most columns that a record is made of without asking for memory.
 const FEW: usize = 16;
 
-/// Turns rows into records, without allocating for one of a few columns whose values are of the
-/// declared types.
+/// Turns rows into records, without allocating for one of a few columns whose values are held as they
+/// are sent.
 pub(super) struct Decoder {
     view: Arc<View>,
+    /// How each value of a row is read: those that are sent, and after them what of the position is not.
+    readings: Vec<Reading>,
     /// Which of the row's values are the record's time and id.
     position_at: (usize, usize),
+    /// Where the last record stands.
     last: Option<Position>,
-    /// Texts that are not as SQLite holds them, with the column that each belongs to.
-    owned: Vec<(usize, String)>,
+    /// Texts that are not as SQLite holds them, one after another, and which value each one is.
+    text: String,
+    texts: Vec<(usize, Range<usize>)>,
+}
+
+/// A part of a position, as a row has it.
+#[derive(Clone, Copy)]
+enum Found<'r> {
+    Integer(i64),
+    Text(&'r str),
+}
+
+impl Found<'_> {
+    /// Compares as [`Part`] does.
+    #[inline]
+    fn order(self, last: &Part) -> Ordering {
+        match (self, last) {
+            (Found::Integer(found), Part::Integer(last)) => found.cmp(last),
+            (Found::Text(found), Part::Text(last)) => found.cmp(last.as_str()),
+            (Found::Integer(_), Part::Text(_)) | (_, Part::End) => Ordering::Less,
+            (Found::Text(_), Part::Integer(_)) => Ordering::Greater,
+        }
+    }
+
+    #[inline]
+    fn store(self, part: &mut Part) {
+        match (self, part) {
+            (Found::Integer(found), part) => *part = Part::Integer(found),
+            (Found::Text(found), Part::Text(text)) => found.clone_into(text),
+            (Found::Text(found), part) => *part = Part::Text(found.to_owned()),
+        }
+    }
 }
 
 impl Decoder {
-    /// A decoder of the view's rows, with the record's time and id at `position_at`.
-    pub(super) fn new(view: Arc<View>, position_at: (usize, usize)) -> Decoder {
+    /// A decoder of the rows of a query that reads the columns of these names, with the record's time
+    /// and id at `position_at`.
+    pub(super) fn new(view: Arc<View>, names: &[String], position_at: (usize, usize)) -> Decoder {
+        let readings = names.iter().map(|name| Reading::of(&view.stream, name));
         Decoder {
+            readings: readings.collect(),
             view,
             position_at,
             last: None,
-            owned: Vec::new(),
+            text: String::new(),
+            texts: Vec::new(),
         }
     }
 
     /// The position of the last record.
-    pub(super) fn last(&self) -> Option<Position> {
-        self.last
+    pub(super) fn last(&self) -> Option<&Position> {
+        self.last.as_ref()
     }
 
     /// Hands one row to the sink.
@@ -60,36 +100,45 @@ impl Decoder {
         value: impl Fn(usize) -> ValueRef<'r>,
         sink: &mut dyn Sink,
     ) -> Result<(), StoreError> {
-        for (at, (slot, column)) in values.iter_mut().zip(&self.view.schema.columns).enumerate() {
-            *slot = match (column.kind, value(at)) {
-                (Type::Integer, ValueRef::Integer(integer)) => Value::Integer(integer),
-                (Type::Real, ValueRef::Real(real)) => Value::Real(real),
-                (Type::Blob, ValueRef::Blob(bytes) | ValueRef::Text(bytes)) => Value::Blob(bytes),
-                (Type::Text, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
-                    if let Ok(text) = str::from_utf8(bytes) {
-                        Value::Text(text)
-                    } else {
-                        sink.replaced();
-                        self.owned
-                            .push((at, String::from_utf8_lossy(bytes).into_owned()));
-                        Value::Null
-                    }
+        let declared = self.view.schema.columns.iter().zip(&mut self.readings);
+        for (at, (slot, (column, reading))) in values.iter_mut().zip(declared).enumerate() {
+            let found = value(at);
+            *slot = match reading.read(found) {
+                Got::Value(value) => value,
+                Got::Text(text) => {
+                    let start = self.text.len();
+                    self.text.push_str(&text);
+                    self.texts.push((at, start..self.text.len()));
+                    Value::Null
                 }
-                (_, ValueRef::Null) if column.nullable => Value::Null,
-                (kind, found) => match convert(kind, found) {
-                    Some(value) => value,
-                    None => return Err(self.wrong(at, found, value(self.position_at.1))),
-                },
+                Got::Replaced(text) => {
+                    sink.replaced();
+                    let start = self.text.len();
+                    self.text.push_str(&text);
+                    self.texts.push((at, start..self.text.len()));
+                    Value::Null
+                }
+                Got::Null if column.nullable => Value::Null,
+                Got::Null | Got::Wrong => {
+                    return Err(self.wrong(at, found, value(self.position_at.1)));
+                }
             };
         }
         let (time_at, id_at) = self.position_at;
-        let integer = |at: usize| match values.get(at) {
-            Some(Value::Integer(integer)) => Some(*integer),
-            Some(_) => None,
-            // It is not sent.
-            None => as_integer(value(at)),
+        let mut part = |at: usize| {
+            let sent = values.get(at).copied();
+            // What is not sent is read for this alone.
+            let sent = sent.or_else(|| match self.readings.get_mut(at)?.read(value(at)) {
+                Got::Value(value) => Some(value),
+                _ => None,
+            });
+            match sent {
+                Some(Value::Integer(integer)) => Some(Found::Integer(integer)),
+                Some(Value::Text(text)) if is_id(text) => Some(Found::Text(text)),
+                _ => None,
+            }
         };
-        let (time, id) = (integer(time_at), integer(id_at));
+        let (time, id) = (part(time_at), part(id_at));
         let (Some(time), Some(id)) = (time, id) else {
             let at = if time.is_none() { time_at } else { id_at };
             return Err(no_position(
@@ -100,30 +149,65 @@ impl Decoder {
             ));
         };
         // SQLite's order is ours to promise.
-        let position = Position { key: time, id };
-        if Some(position) < self.last {
-            return Err(self.disordered());
-        }
-        self.last = Some(position);
-        let taken = if self.owned.is_empty() {
+        let position = match &mut self.last {
+            Some(last) => {
+                let order = time.order(&last.key).then_with(|| id.order(&last.id));
+                if order.is_lt() {
+                    return Err(self.disordered(value(time_at), value(id_at)));
+                }
+                time.store(&mut last.key);
+                id.store(&mut last.id);
+                last
+            }
+            none => {
+                let mut position = Position::end_of(0);
+                time.store(&mut position.key);
+                id.store(&mut position.id);
+                none.insert(position)
+            }
+        };
+        let taken = if self.texts.is_empty() {
             sink.record(&Record { values }, position)
         } else {
-            let mut values = values.to_vec();
-            for (at, text) in &self.owned {
-                values[*at] = Value::Text(text);
+            let mut few = [Value::Null; FEW];
+            let mut many = Vec::new();
+            let with_texts = match few.get_mut(..values.len()) {
+                Some(few) => few,
+                None => {
+                    many.resize(values.len(), Value::Null);
+                    &mut many[..]
+                }
+            };
+            with_texts.copy_from_slice(values);
+            for (at, range) in &self.texts {
+                with_texts[*at] = Value::Text(&self.text[range.clone()]);
             }
-            let taken = sink.record(&Record { values: &values }, position);
-            self.owned.clear();
+            let taken = sink.record(&Record { values: with_texts }, position);
+            self.texts.clear();
+            self.text.clear();
             taken
         };
         taken.map_err(|_| StoreError::Stopped)
     }
 
     #[cold]
-    fn disordered(&self) -> StoreError {
-        let reason = "records came out of order; please report this".to_owned();
-        StoreError::Database {
-            stream: self.view.stream.name.clone(),
+    fn disordered(&self, time: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
+        let (stream, key) = (&self.view.stream, self.view.key());
+        let reason = match stream.declared(key) {
+            (Type::Integer | Type::Text, _) => {
+                "records came out of order; please report this".to_owned()
+            }
+            (kind, _) => format!(
+                "out of order: {} comes after a record that is later, or of the same time with a \
+                 greater id; two spellings of one time do so, and times that differ by less than the \
+                 unit ({kind})",
+                described(time)
+            ),
+        };
+        StoreError::Value {
+            stream: stream.name.clone(),
+            column: key.to_owned(),
+            id: described(id),
             reason,
         }
     }
@@ -143,15 +227,11 @@ impl Decoder {
                     .to_owned()
             }
             found => {
-                let article = if column.kind == Type::Integer {
-                    "an"
-                } else {
-                    "a"
-                };
+                let (kind, stored) = self.view.stream.declared(&column.name);
                 format!(
-                    "{}, which is not {article} {}",
+                    "{}, which is not {}",
                     described(found),
-                    column.kind
+                    expected(kind, stored)
                 )
             }
         };
@@ -164,7 +244,21 @@ impl Decoder {
     }
 }
 
-/// That the time or the id of a record is not an integer.
+/// Whether a string can be a part of a position: a percent sign would not survive being decoded twice.
+fn is_id(text: &str) -> bool {
+    !text.is_empty() && !text.contains('%')
+}
+
+/// A part of a position, as a row has it; `None` if it is none.
+pub(super) fn part(view: &View, column: &str, found: ValueRef<'_>) -> Option<Part> {
+    match Reading::of(&view.stream, column).read(found) {
+        Got::Value(Value::Integer(integer)) => Some(Part::Integer(integer)),
+        Got::Value(Value::Text(text)) if is_id(text) => Some(Part::Text(text.to_owned())),
+        _ => None,
+    }
+}
+
+/// That the time or the id of a record is not what it must be.
 #[cold]
 pub(super) fn no_position(
     view: &View,
@@ -177,71 +271,16 @@ pub(super) fn no_position(
     } else {
         ("a time", view.key())
     };
+    let (kind, stored) = view.stream.declared(column);
+    let must = match kind {
+        Type::Integer => "a 64-bit integer".to_owned(),
+        Type::Text => "a string that is not empty and has no percent sign".to_owned(),
+        kind => expected(kind, stored),
+    };
     StoreError::Value {
         stream: view.stream.name.clone(),
         column: column.to_owned(),
         id: described(id),
-        reason: format!("{what} must be a 64-bit integer, not {}", described(found)),
-    }
-}
-
-/// The number that a value of another type stands for, if that loses nothing.
-#[cold]
-fn convert<'v>(kind: Type, found: ValueRef<'_>) -> Option<Value<'v>> {
-    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53: integers up to here are exact in a real
-    match (kind, found) {
-        (Type::Integer, ValueRef::Text(text)) => {
-            str::from_utf8(text).ok()?.parse().ok().map(Value::Integer)
-        }
-        (Type::Integer, ValueRef::Real(real)) if real.fract() == 0.0 && real.abs() <= EXACT => {
-            Some(Value::Integer(real as i64))
-        }
-        (Type::Real, ValueRef::Integer(integer)) if integer.unsigned_abs() <= EXACT as u64 => {
-            Some(Value::Real(integer as f64))
-        }
-        (Type::Real, ValueRef::Text(text)) => {
-            let real: f64 = str::from_utf8(text).ok()?.parse().ok()?;
-            // SQLite itself reads "nan" as 0: only numbers written as numbers.
-            real.is_finite().then_some(Value::Real(real))
-        }
-        _ => None,
-    }
-}
-
-/// A value for a message, shortened.
-pub(super) fn described(value: ValueRef<'_>) -> String {
-    match value {
-        ValueRef::Null => "null".to_owned(),
-        ValueRef::Integer(integer) => integer.to_string(),
-        ValueRef::Real(real) => format!("{real:?}"),
-        ValueRef::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
-        ValueRef::Text(text) => {
-            let text = String::from_utf8_lossy(text);
-            let short: String = text.chars().take(40).collect();
-            let dots = if short.len() < text.len() { "…" } else { "" };
-            format!("the string {short:?}{dots}")
-        }
-    }
-}
-
-/// A value as the real that it can be sent as.
-pub(super) fn as_real(value: ValueRef<'_>) -> Option<f64> {
-    match value {
-        ValueRef::Real(real) => Some(real),
-        other => match convert(Type::Real, other) {
-            Some(Value::Real(real)) => Some(real),
-            _ => None,
-        },
-    }
-}
-
-/// A value as the 64-bit integer that it can be sent as.
-pub(super) fn as_integer(value: ValueRef<'_>) -> Option<i64> {
-    match value {
-        ValueRef::Integer(integer) => Some(integer),
-        other => match convert(Type::Integer, other) {
-            Some(Value::Integer(integer)) => Some(integer),
-            _ => None,
-        },
+        reason: format!("{what} must be {must}, not {}", described(found)),
     }
 }

@@ -6,16 +6,16 @@
 use rusqlite::{CachedStatement, Connection, Result};
 
 use super::super::scan;
+use super::Key;
 use super::page::Page;
 use super::walk::DEEPEST;
 use super::{ClusteredReader, PAGE};
-use crate::selection::Position;
 
 /// What counting came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Counted {
     /// The record of the number stands here.
-    At(Position),
+    At(Key),
     /// There are so many fewer.
     Short(u64),
     /// Something is not as it should be, or nobody waits any more: SQLite counts, and judges.
@@ -27,7 +27,7 @@ impl ClusteredReader {
     pub(in super::super) fn nth(
         &self,
         connection: &Connection,
-        after: Option<Position>,
+        after: Option<Key>,
         number: u64,
     ) -> Result<Counted> {
         self.count(connection, after, number, true)
@@ -38,9 +38,9 @@ impl ClusteredReader {
     pub(in super::super) fn split(
         &self,
         connection: &Connection,
-        after: Option<Position>,
+        after: Option<Key>,
         records: u64,
-    ) -> Result<Option<Position>> {
+    ) -> Result<Option<Key>> {
         Ok(match self.count(connection, after, records, false)? {
             Counted::At(position) => Some(position),
             Counted::Short(_) | Counted::BySql => None,
@@ -50,7 +50,7 @@ impl ClusteredReader {
     fn count(
         &self,
         connection: &Connection,
-        after: Option<Position>,
+        after: Option<Key>,
         number: u64,
         exact: bool,
     ) -> Result<Counted> {
@@ -70,7 +70,7 @@ struct Count<'a> {
     reader: &'a ClusteredReader,
     pages: CachedStatement<'a>,
     /// Where counting begins; `None` when it has begun.
-    after: Option<Position>,
+    after: Option<Key>,
     /// How many records are still to be counted, at least 1.
     left: u64,
     /// Whether every leaf is looked at, and not only the first one.

@@ -5,13 +5,15 @@ use std::cmp::Ordering;
 use flows_formats::Type;
 use rusqlite::types::ValueRef;
 
+use super::super::query::plain;
 use super::super::table::Affinity;
+use crate::definition::Stored;
 use crate::selection::{Filter, Operand, Operator};
 
 /// Whether a filter of a column is one that is tested here.
-pub(super) fn is_plain(filter: &Filter, kept: Option<Affinity>) -> bool {
+pub(super) fn is_plain(filter: &Filter, stored: Stored, kept: Option<Affinity>) -> bool {
     let kept_as_declared = matches!(
-        (filter.kind, kept),
+        (plain(filter.kind, stored), kept),
         (Type::Integer, Some(Affinity::Integer)) | (Type::Text, Some(Affinity::Text))
     );
     kept_as_declared && filter.operator != Operator::Like && !filter.is_of_replaced()

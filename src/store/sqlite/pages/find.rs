@@ -1,5 +1,6 @@
 //! Whether a stream's table is one whose pages are read.
 
+use flows_formats::Type;
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::super::query::quoted;
@@ -7,7 +8,8 @@ use super::super::table::{Affinity, Table};
 use super::filters::is_plain;
 use super::page::Sizes;
 use super::{ClusteredReader, MOST_COLUMNS, PAGE};
-use crate::selection::View;
+use crate::definition::Stored;
+use crate::selection::{Filter, View};
 
 /// Why a view is read by SQL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,8 @@ pub(in super::super) enum NotRead {
     View,
     #[error("the table is not WITHOUT ROWID with PRIMARY KEY ({0}, {1})")]
     NotClustered(String, String),
+    #[error("its {0} is not held as an integer")]
+    NoInteger(String),
     #[error("its primary key is in descending order")]
     Descending,
     #[error("it has the generated column {0}")]
@@ -51,6 +55,12 @@ impl ClusteredReader {
         }
         if table.view {
             return Ok(Err(NotRead::View));
+        }
+        for name in [view.key(), view.id()] {
+            let (kind, stored) = view.stream.declared(name);
+            if kind == Type::Text || stored != Stored::Plain {
+                return Ok(Err(NotRead::NoInteger(name.to_owned())));
+            }
         }
         let name = &view.stream.table;
         let not_clustered = || NotRead::NotClustered(view.key().to_owned(), view.id().to_owned());
@@ -102,10 +112,13 @@ impl ClusteredReader {
             return Ok(Err(NotRead::SmallPages(names.len())));
         };
         let at = |column: &str| names.iter().position(|n| n.eq_ignore_ascii_case(column));
+        let stored = |filter: &Filter| view.stream.declared(&filter.column).1;
         let mut filtered = Vec::new();
         for filter in &view.filters {
             match at(&filter.column) {
-                Some(at) if is_plain(filter, table.affinity(&filter.column)) => filtered.push(at),
+                Some(at) if is_plain(filter, stored(filter), table.affinity(&filter.column)) => {
+                    filtered.push(at);
+                }
                 _ => return Ok(Err(NotRead::Filter(filter.column.clone()))),
             }
         }

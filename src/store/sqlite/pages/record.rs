@@ -2,8 +2,8 @@
 
 use rusqlite::types::ValueRef;
 
+use super::Key;
 use super::MOST_COLUMNS;
-use crate::selection::Position;
 
 /// The longest header of a record that SQLite compares by a shortcut, which a table of up to
 /// [`SHORTCUT`] columns takes.
@@ -55,9 +55,9 @@ impl<'r> Record<'r> {
 
     /// The first two values, which are the primary key, if both are integers.
     #[inline]
-    pub(super) fn position(&self) -> Option<Position> {
+    pub(super) fn position(&self) -> Option<Key> {
         match self.key()? {
-            [ValueRef::Integer(key), ValueRef::Integer(id)] => Some(Position { key, id }),
+            [ValueRef::Integer(key), ValueRef::Integer(id)] => Some(Key { key, id }),
             _ => None,
         }
     }

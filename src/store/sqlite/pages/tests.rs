@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use super::super::scan::{self, Scan};
 use super::super::table::Table;
 use super::super::values::Decoder;
-use super::{ClusteredReader, Counted, NotRead, Went};
-use crate::definition::Stream;
+use super::{ClusteredReader, Counted, Key, NotRead, Went};
+use crate::definition::{Declared, Stored, Stream};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop, StoreError};
 
@@ -22,7 +22,7 @@ type Rows = Vec<Vec<String>>;
 struct Keep(Arc<Mutex<Rows>>, usize);
 
 impl Sink for Keep {
-    fn record(&mut self, record: &Record<'_>, _position: Position) -> Result<(), Stop> {
+    fn record(&mut self, record: &Record<'_>, _position: &Position) -> Result<(), Stop> {
         let mut rows = self.0.lock().unwrap();
         rows.push(
             record
@@ -62,6 +62,14 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
             name: "t".into(),
             columns: columns.iter().map(column).collect(),
         },
+        declared: columns
+            .iter()
+            .map(|(name, kind)| Declared {
+                name: (*name).into(),
+                kind: *kind,
+                stored: Stored::Plain,
+            })
+            .collect(),
     })))
 }
 
@@ -78,14 +86,10 @@ fn kept<T>(
     run: impl FnOnce() -> T,
 ) -> (Rows, T, Option<StoreError>) {
     let rows = Arc::default();
-    let columns = &view.schema.columns;
-    let at = |name| {
-        columns
-            .iter()
-            .position(|column| column.name == name)
-            .unwrap()
-    };
-    let decoder = Decoder::new(Arc::clone(view), (at("time"), at("id")));
+    let columns = view.schema.columns.iter();
+    let names: Vec<_> = columns.map(|column| column.name.clone()).collect();
+    let at = |name| names.iter().position(|known| known == name).unwrap();
+    let decoder = Decoder::new(Arc::clone(view), &names, (at("time"), at("id")));
     let sink = Box::new(Keep(Arc::clone(&rows), most));
     scan::set(Some(Scan::new(sink, decoder, Cancel::default())));
     let ran = run();
@@ -108,7 +112,7 @@ fn from_pages(
 ) -> (Rows, Went, Vec<Range>) {
     let mut left = Vec::new();
     let by_sql = &mut |range: &Range| {
-        left.push(*range);
+        left.push(range.clone());
         // Filters are not repeated: those tests have none where records are left to SQL.
         hand_over(connection, view, range, "1")
     };
@@ -140,8 +144,8 @@ fn hand_over(
 fn select(view: &View, range: &Range, condition: &str) -> (String, Vec<i64>) {
     let columns = view.schema.columns.iter();
     let names: Vec<_> = columns.map(|c| format!("t.\"{}\"", c.name)).collect();
-    let bounds = [(">", range.after), ("<=", range.until)];
-    let bounds = bounds.map(|(is, position)| position.map(|position| (is, position)));
+    let bounds = [(">", &range.after), ("<=", &range.until)];
+    let bounds = bounds.map(|(is, position)| Some((is, Key::of(position.as_ref()?)?)));
     let mut sql = format!("SELECT {} FROM t WHERE {condition}", names.join(", "));
     let mut values = Vec::new();
     for (is, position) in bounds.into_iter().flatten() {
@@ -260,10 +264,10 @@ fn every_range_of_plain_records() {
                 let time = random.i64(-60..60) * random.choice([1, 1000, 1 << 40]).unwrap();
                 let any = random.i64(..rows.max(1));
                 let id = random.choice([i64::MIN, i64::MAX, rows / 2, any]);
-                random.bool().then_some(Position {
+                random.bool().then_some(Position::from(Key {
                     key: time,
                     id: id.unwrap(),
-                })
+                }))
             };
             let (mut after, mut until) = (position(&mut random), position(&mut random));
             if case == 0 {
@@ -349,8 +353,8 @@ fn filters_let_through_what_sql_does() {
             (None, Some(-60_000)),
         ] {
             let range = Range {
-                after: after.map(Position::end_of),
-                until: until.map(Position::end_of),
+                after: after.map(|key: i64| Position::end_of(key)),
+                until: until.map(|key: i64| Position::end_of(key)),
                 limit: None,
             };
             let (read, scanned, left) = from_pages(&connection, &view, &reader, &range, usize::MAX);
@@ -383,13 +387,13 @@ fn records_are_counted_as_sql_counts_them() {
         let mut found = statement.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
             let (key, id) = (row.get(0).unwrap(), row.get(1).unwrap());
-            positions.push(Position { key, id });
+            positions.push(Key { key, id });
         }
         let mut random = fastrand::Rng::with_seed(11);
         for _ in 0..200 {
             let any = random.choice(&positions).copied();
             let moved = random.i64(-1..2);
-            let after = any.filter(|_| random.bool()).map(|at| Position {
+            let after = any.filter(|_| random.bool()).map(|at| Key {
                 id: at.id.saturating_add(moved),
                 ..at
             });

@@ -7,10 +7,11 @@ use rusqlite::{Connection, Error, Result, ffi};
 
 use super::super::scan::{self, Went};
 use super::filters::Test;
+use super::key::{Key, KeyRange};
 use super::page::{Cell, Page};
 use super::record::Layout;
 use super::{Beginning, ClusteredReader, MOST_COLUMNS, PAGE};
-use crate::selection::{Filter, Position, Range};
+use crate::selection::{Filter, Range};
 
 /// How many pages lead to a record at most; SQLite's own bound.
 pub(super) const DEEPEST: usize = 20;
@@ -27,11 +28,11 @@ const MOST_PLAIN: u64 = 31;
 pub(super) struct Walk<'a> {
     reader: &'a ClusteredReader,
     connection: &'a Connection,
-    range: &'a Range,
+    range: KeyRange,
     tests: Vec<Test<'a>>,
     by_sql: &'a mut dyn FnMut(&Range) -> Result<Went>,
     /// Records up to this one are done with, and those before the range never began.
-    done: Option<Position>,
+    done: Option<Key>,
     /// What of the beginning the walk has not come by.
     beginning: Option<Beginning>,
     /// What is left to SQL, until a record is plain again.
@@ -44,8 +45,8 @@ pub(super) struct Walk<'a> {
 
 /// Records that are left to SQL, without a gap.
 struct Left {
-    first: Position,
-    last: Position,
+    first: Key,
+    last: Key,
     records: u64,
     /// How many of them, at the end, are plain.
     plain: u64,
@@ -69,19 +70,19 @@ enum Step {
 /// The keys of a page lie between these of the page above.
 #[derive(Clone, Copy)]
 struct Bounds {
-    after: Option<Position>,
-    before: Option<Position>,
+    after: Option<Key>,
+    before: Option<Key>,
 }
 
 /// What a record is to a scan.
 #[derive(Clone, Copy)]
 enum RecordKind {
     /// It is handed over, with the values that were read.
-    Plain(Position),
+    Plain(Key),
     /// It does not match the filters.
-    Passed(Position),
+    Passed(Key),
     /// SQLite reads it.
-    Odd(Position),
+    Odd(Key),
     /// Its key is no pair of integers.
     NoPosition,
 }
@@ -113,7 +114,7 @@ impl<'a> Walk<'a> {
     pub(super) fn new(
         reader: &'a ClusteredReader,
         connection: &'a Connection,
-        range: &'a Range,
+        range: KeyRange,
         filters: &'a [Filter],
         beginning: Option<Beginning>,
         by_sql: &'a mut dyn FnMut(&Range) -> Result<Went>,
@@ -147,12 +148,11 @@ impl<'a> Walk<'a> {
         let scanned = match step {
             Step::Rest | Step::Broken(_) => {
                 let left = self.left.as_ref().map(|left| before(left.first));
-                let range = Range {
+                let range = KeyRange {
                     after: left.unwrap_or(self.done),
                     until: self.range.until,
-                    limit: None,
                 };
-                (self.by_sql)(&range)?
+                (self.by_sql)(&range.into())?
             }
             Step::Stopped => Went::Stopped,
             Step::On | Step::After => self.ask()?,
@@ -290,7 +290,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The last key of a page is before what the page above says.
-    fn ends(&self, number: u32, last: Option<Position>, bounds: Bounds) -> Result<()> {
+    fn ends(&self, number: u32, last: Option<Key>, bounds: Bounds) -> Result<()> {
         match bounds.before {
             Some(before) if last >= Some(before) => Err(self.malformed(number, DISORDER)),
             _ => Ok(()),
@@ -317,8 +317,8 @@ impl<'a> Walk<'a> {
 
     /// Has SQLite look for what comes after a position.
     #[cold]
-    fn seek(&self, after: Option<Position>) -> Result<()> {
-        let Position { key, id } = after.unwrap_or(Position {
+    fn seek(&self, after: Option<Key>) -> Result<()> {
+        let Key { key, id } = after.unwrap_or(Key {
             key: i64::MIN,
             id: i64::MIN,
         });
@@ -334,11 +334,11 @@ impl<'a> Walk<'a> {
         page: &Page<'_>,
         number: u32,
         from: usize,
-        last: Option<Position>,
+        last: Option<Key>,
         bounds: Bounds,
     ) -> Result<Step> {
-        let whole = |position: Position| {
-            let Position { key, id } = position;
+        let whole = |position: Key| {
+            let Key { key, id } = position;
             [ValueRef::Integer(key), ValueRef::Integer(id)]
         };
         let mut last = last.map(whole);
@@ -367,7 +367,7 @@ impl<'a> Walk<'a> {
             }
             return match *values {
                 [ValueRef::Integer(key), ValueRef::Integer(id), ..] => {
-                    RecordKind::Plain(Position { key, id })
+                    RecordKind::Plain(Key { key, id })
                 }
                 _ => RecordKind::NoPosition,
             };
@@ -380,7 +380,7 @@ impl<'a> Walk<'a> {
         let [Some(ValueRef::Integer(key)), Some(ValueRef::Integer(id))] = key else {
             return RecordKind::NoPosition;
         };
-        let position = Position { key, id };
+        let position = Key { key, id };
         for test in &self.tests {
             let value = record.value(test.at, &read.layout);
             match value.and_then(|value| test.matches(value)) {
@@ -450,7 +450,7 @@ impl<'a> Walk<'a> {
 
     /// Comes by a record that is not handed over: it is before the range, or of its beginning.
     #[cold]
-    fn skip(&mut self, number: u32, key: Position) -> Result<Step> {
+    fn skip(&mut self, number: u32, key: Key) -> Result<Step> {
         let of_beginning = Some(key) > self.range.after;
         if let Some(beginning) = self.beginning.as_mut().filter(|_| of_beginning) {
             beginning.records = beginning.records.saturating_sub(1);
@@ -464,7 +464,7 @@ impl<'a> Walk<'a> {
 
     /// Leaves a record to SQL.
     #[cold]
-    fn leave(&mut self, key: Position) -> Result<Step> {
+    fn leave(&mut self, key: Key) -> Result<Step> {
         let Some(left) = &mut self.left else {
             self.patience = if self.plain < OFTEN {
                 (self.patience * 2 + 1).min(MOST_PLAIN)
@@ -491,7 +491,7 @@ impl<'a> Walk<'a> {
 
     /// Whether a plain record is left to SQL like those before it.
     #[cold]
-    fn is_left(&mut self, key: Position) -> bool {
+    fn is_left(&mut self, key: Key) -> bool {
         match &mut self.left {
             Some(left) if left.plain < self.patience && left.records < MOST_LEFT => {
                 left.last = key;
@@ -510,14 +510,13 @@ impl<'a> Walk<'a> {
             return Ok(Went::Done);
         };
         self.plain = 0;
-        let range = Range {
+        let range = KeyRange {
             after: before(left.first),
             until: Some(left.last),
-            limit: None,
         };
-        let scanned = (self.by_sql)(&range)?;
+        let scanned = (self.by_sql)(&range.into())?;
         let complete = scanned == Went::Done && self.tests.is_empty();
-        if complete && scan::last() != Some(left.last) {
+        if complete && scan::last(Key::of) != Some(left.last) {
             return Err(self.malformed(self.reader.root, OTHERS));
         }
         Ok(scanned)
@@ -535,10 +534,10 @@ impl<'a> Walk<'a> {
 }
 
 /// The position before this one; `None` if it is the first.
-fn before(Position { key, id }: Position) -> Option<Position> {
+fn before(Key { key, id }: Key) -> Option<Key> {
     match id.checked_sub(1) {
-        Some(id) => Some(Position { key, id }),
-        None => Some(Position::end_of(key.checked_sub(1)?)),
+        Some(id) => Some(Key { key, id }),
+        None => Some(Key::end_of(key.checked_sub(1)?)),
     }
 }
 

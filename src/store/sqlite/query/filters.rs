@@ -8,40 +8,126 @@ use std::rc::Rc;
 use flows_formats::Type;
 use rusqlite::types::Value;
 
-use super::super::functions::{INTEGER, LIKE, REAL, SENT};
+use super::super::functions::{DECIMAL, INSTANT, INTEGER, LIKE, REAL, SENT, declared_as, sortable};
 use super::super::table::Affinity;
-use super::{Parameter, cast};
-use crate::selection::{Filter, Operand, Operator, View};
+use super::compared::{Compared, Condition};
+use super::{Parameter, cast, json, plain};
+use crate::definition::Stored;
+use crate::selection::{Filter, Operand, Operator, Part, View};
 
 /// What a view's filters compare to, in order.
 pub(in super::super) fn operands(view: &View) -> Vec<Parameter> {
-    let value = |operand: &Operand| match operand {
-        Operand::Integer(integer) => Value::Integer(*integer),
-        Operand::Real(real) => Value::Real(*real),
-        Operand::Text(text) => Value::Text(text.clone()),
-        Operand::Blob(bytes) => Value::Blob(bytes.clone()),
-    };
     let mut parameters = Vec::new();
     for filter in &view.filters {
-        let values = filter.operands.iter().map(value);
-        parameters.extend(bounds(filter).into_iter().flatten().map(Parameter::Value));
-        if filter.operator == Operator::In {
-            parameters.push(Parameter::List(Rc::new(values.collect())));
-        } else {
-            parameters.extend(values.map(Parameter::Value));
+        let (_, stored) = view.stream.declared(&filter.column);
+        let values = bounds(filter).into_iter().flatten();
+        parameters.extend(values.map(Parameter::Value));
+        let list = |values: Vec<Value>| Parameter::List(Rc::new(values));
+        let by_value = || filter.operands.iter().map(value);
+        match (filter.operator, filter.kind) {
+            (Operator::Null | Operator::NotNull, _) => {}
+            (_, Type::Boolean) => parameters.push(list(spellings(filter))),
+            (Operator::In, _) => parameters.push(list(by_value().collect())),
+            (Operator::NotEqual, _) => parameters.extend(by_value().map(Parameter::Value)),
+            (operator, Type::Timestamp(_) | Type::Date) => {
+                let column = Compared::new(String::new(), filter.kind, stored);
+                let values = filter.operands.iter().flat_map(|operand| match operand {
+                    Operand::Integer(integer) => {
+                        compared(&column, operator, &Part::Integer(*integer)).1
+                    }
+                    other => vec![value(other)],
+                });
+                parameters.extend(values.map(Parameter::Value));
+            }
+            _ => parameters.extend(by_value().map(Parameter::Value)),
         }
     }
     parameters
 }
 
+fn value(operand: &Operand) -> Value {
+    match operand {
+        Operand::Integer(integer) => Value::Integer(*integer),
+        Operand::Real(real) => Value::Real(*real),
+        Operand::Text(text) => Value::Text(text.clone()),
+        Operand::Blob(bytes) => Value::Blob(bytes.clone()),
+        Operand::Decimal(decimal) => Value::Blob(sortable(*decimal).to_vec()),
+    }
+}
+
+/// A comparison of a time or a day.
+fn compared(column: &Compared, operator: Operator, part: &Part) -> Condition {
+    match operator {
+        Operator::Greater => column.above(part),
+        Operator::GreaterOrEqual => column.not_below(part),
+        Operator::Less => column.below(part),
+        Operator::LessOrEqual => column.up_to(part),
+        _ => column.at(part),
+    }
+}
+
+/// All values that stand for a boolean which matches.
+fn spellings(filter: &Filter) -> Vec<Value> {
+    let matches = |boolean: i64| {
+        let is = |operand: &Operand| *operand == Operand::Integer(boolean);
+        let compares = |holds: fn(i64, i64) -> bool| match filter.operands.first() {
+            Some(Operand::Integer(operand)) => holds(boolean, *operand),
+            _ => false,
+        };
+        match filter.operator {
+            Operator::Equal | Operator::In => filter.operands.iter().any(is),
+            Operator::NotEqual => compares(|a, b| a != b),
+            Operator::Greater => compares(|a, b| a > b),
+            Operator::GreaterOrEqual => compares(|a, b| a >= b),
+            Operator::Less => compares(|a, b| a < b),
+            Operator::LessOrEqual => compares(|a, b| a <= b),
+            Operator::Like | Operator::Null | Operator::NotNull => false,
+        }
+    };
+    let of = |boolean: i64, texts: [&str; 3]| {
+        let texts = texts.map(|text| Value::Text(text.to_owned()));
+        let values = [Value::Integer(boolean)].into_iter().chain(texts);
+        matches(boolean).then_some(values).into_iter().flatten()
+    };
+    of(0, ["0", "false", "f"])
+        .chain(of(1, ["1", "true", "t"]))
+        .collect()
+}
+
 /// A filter of a column that SQLite keeps that way, with a parameter for each operand. Texts are
 /// compared by `collation`, whatever collation the table has.
-pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation: &str) -> String {
-    let (left, of_kind) = match (filter.kind, cast(filter.kind, kept)) {
+pub(super) fn condition(
+    filter: &Filter,
+    stored: Stored,
+    column: &str,
+    kept: Affinity,
+    collation: &str,
+) -> String {
+    match filter.operator {
+        Operator::Null => return format!("{column} IS NULL"),
+        Operator::NotNull => return format!("{column} IS NOT NULL"),
+        _ => {}
+    }
+    let kind = plain(filter.kind, stored);
+    let (left, of_kind) = match (kind, cast(kind, kept)) {
         // A cast would make 0 of what is not a number.
         (Type::Integer, Some(_)) => (format!("{INTEGER}({column})"), String::new()),
         (Type::Real, Some(_)) => (format!("{REAL}({column})"), String::new()),
         (_, Some(cast)) => (format!("CAST({column} AS {cast})"), String::new()),
+        (Type::Decimal { scale, .. }, None) => {
+            (format!("{DECIMAL}({column}, {scale})"), String::new())
+        }
+        (Type::Json, None) => (json(column), String::new()),
+        (Type::Boolean, None) => {
+            // To SQLite a real may be equal to an integer.
+            return format!(
+                "{column} COLLATE BINARY IN (SELECT value FROM rarray(?)) AND typeof({column}) <> \
+                 'real'"
+            );
+        }
+        (Type::Timestamp(_) | Type::Date, None) => {
+            return instant(filter, stored, column);
+        }
         (kind, None) => {
             let of_kind = format!(" AND typeof({column}) = '{}'", kind.name());
             (column.to_owned(), of_kind)
@@ -49,7 +135,7 @@ pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation
     };
     let collated = if filter.is_of_replaced() {
         format!("{SENT}({left}) COLLATE {collation}")
-    } else if filter.kind == Type::Text {
+    } else if matches!(filter.kind, Type::Text | Type::Json) {
         format!("{left} COLLATE {collation}")
     } else {
         left.clone()
@@ -67,8 +153,30 @@ pub(super) fn condition(filter: &Filter, column: &str, kept: Affinity, collation
             let bounds = bounds(filter).map(|_| format!("{collated} >= ? AND {collated} < ? AND "));
             format!("{}{LIKE}({left}, ?)", bounds.unwrap_or_default())
         }
-        Operator::Null => format!("{column} IS NULL"),
-        Operator::NotNull => format!("{column} IS NOT NULL"),
+        // These were first.
+        Operator::Null | Operator::NotNull => String::new(),
+    }
+}
+
+/// A filter of times or days that are not held as integers.
+fn instant(filter: &Filter, stored: Stored, column: &str) -> String {
+    let declared = declared_as(filter.kind, stored);
+    match filter.operator {
+        Operator::NotEqual => format!("{INSTANT}({column}, '{declared}') <> ?"),
+        Operator::In => {
+            format!("{INSTANT}({column}, '{declared}') IN (SELECT value FROM rarray(?))")
+        }
+        operator => {
+            let compares = Compared::new(column.to_owned(), filter.kind, stored);
+            // What is bound is not in the condition.
+            let (condition, _) = compared(&compares, operator, &Part::Integer(0));
+            match stored {
+                Stored::EpochReal => {
+                    format!("{condition} AND typeof({column}) IN ('integer', 'real')")
+                }
+                _ => format!("{condition} AND typeof({column}) = 'text'"),
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::super::super::functions;
 use super::super::super::plan::Plan;
 use super::super::super::table::Table;
+use super::super::key::{Key, KeyRange};
 use super::{Rows, Went, fill, hand_over, kept};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 
@@ -17,7 +18,7 @@ use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 struct Good {
     bytes: Vec<u8>,
     page: usize,
-    positions: Vec<Position>,
+    positions: Vec<Key>,
 }
 
 fn good(page: u32, rows: i64, longest: usize, seed: u64) -> Good {
@@ -31,7 +32,7 @@ fn good(page: u32, rows: i64, longest: usize, seed: u64) -> Good {
         .prepare("SELECT time, id FROM t ORDER BY time, id")
         .unwrap()
         .query_map([], |row| {
-            Ok(Position {
+            Ok(Key {
                 key: row.get(0)?,
                 id: row.get(1)?,
             })
@@ -177,15 +178,15 @@ fn ours(connection: &Connection, view: &Arc<View>, range: &Range, cut: Option<Po
     let slices = match cut {
         Some(_) => vec![
             Range {
-                until: cut,
-                ..*range
+                until: cut.clone(),
+                ..range.clone()
             },
             Range {
                 after: cut,
-                ..*range
+                ..range.clone()
             },
         ],
-        None => vec![*range],
+        None => vec![range.clone()],
     };
     let mut rows = Vec::new();
     for slice in slices {
@@ -241,17 +242,13 @@ fn damage_many(cases: u32, seed: u64) -> Seen {
         let mut maybe = |position| random.choice([None, Some(position)]).flatten();
         let (after, cut, until) = (maybe(after), maybe(cut), maybe(until));
         let after = match random.u8(..3) {
-            0 => after.map(|after| Position::end_of(after.key)),
+            0 => after.map(|after| Key::end_of(after.key)),
             _ => after,
         };
         let cut = cut.filter(|cut| Some(*cut) > after && until.is_none_or(|until| *cut < until));
-        let range = Range {
-            after,
-            until,
-            limit: None,
-        };
+        let range = KeyRange { after, until }.into();
         let oracle = sqlite(&open(&path), &view, &range, condition);
-        let ours = ours(&open(&path), &view, &range, cut);
+        let ours = ours(&open(&path), &view, &range, cut.map(Position::from));
         let about = || {
             format!(
                 "seed {seed}, case {case}: page size {}, {what}; {range:?}, cut {cut:?}, {condition}",

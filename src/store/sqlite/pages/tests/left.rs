@@ -8,8 +8,9 @@ use rusqlite::Connection;
 use super::super::super::functions;
 use super::super::super::plan::Plan;
 use super::super::super::table::Table;
+use super::super::key::{Key, KeyRange};
 use super::{COLUMNS, Rows, Went, fill, find, from_pages, from_sql, from_sql_where, kept, view};
-use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
+use crate::selection::{Filter, Operand, Operator, Order, Range, View};
 
 /// What a connection of the store finds.
 fn served(connection: &Connection, view: &Arc<View>, range: &Range) -> Rows {
@@ -75,14 +76,14 @@ fn one_record_in_a_hundred_is_left_to_sql_and_no_other() {
                     let digits = value.trim_start_matches("Integer(").trim_end_matches(')');
                     digits.parse().unwrap()
                 });
-                Position { key: time, id }
+                Key { key: time, id }
             };
             let (after, until) = (any(), any());
-            let range = Range {
+            let range = KeyRange {
                 after: Some(after.min(until)),
                 until: Some(until.max(after)),
-                limit: None,
-            };
+            }
+            .into();
             let expected = from_sql(&connection, &view, &range);
             assert!(served(&connection, &view, &range) == expected, "{range:?}");
         }

@@ -1,0 +1,341 @@
+//! How the database holds a value, read as the type that the stream declares.
+
+use flows_formats::time::{Unit, is_day};
+use flows_formats::{Type, Value};
+use rusqlite::types::ValueRef;
+use serde::de::IgnoredAny;
+
+use crate::definition::{Day, Spelling, Stored, Stream};
+
+/// Integers up to here are exact in a real: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// How the values of a column are read.
+#[derive(Clone, Debug)]
+pub(super) enum Reading {
+    Integer,
+    Real,
+    Text,
+    Blob,
+    /// A timestamp as an integer between these.
+    Epoch(i64, i64),
+    /// A timestamp as seconds.
+    EpochReal(Unit),
+    /// A timestamp as text.
+    Iso8601(Unit, Spelling, Day),
+    /// A day as text.
+    Date(Day),
+    /// A day as a number of them.
+    Days,
+    Boolean,
+    /// With so many digits at most, of which so many are after the point.
+    Decimal(usize, usize),
+    Json,
+}
+
+/// What a value is read as.
+pub(super) enum Got<'v> {
+    Null,
+    Value(Value<'v>),
+    /// A text that is made of it.
+    Text(String),
+    /// The text that it is but for U+FFFD in the place of what was not UTF-8.
+    Replaced(String),
+    /// It is not of the type.
+    Wrong,
+}
+
+impl Reading {
+    /// How a column of a stream is read.
+    pub(super) fn of(stream: &Stream, column: &str) -> Reading {
+        let (kind, stored) = stream.declared(column);
+        Reading::new(kind, stored)
+    }
+
+    /// How values of a type are read that are held so.
+    pub(super) fn new(kind: Type, stored: Stored) -> Reading {
+        match (kind, stored) {
+            (Type::Integer, _) => Reading::Integer,
+            (Type::Real, _) => Reading::Real,
+            (Type::Text, _) => Reading::Text,
+            (Type::Blob, _) => Reading::Blob,
+            (Type::Timestamp(unit), Stored::Plain) => {
+                let range = unit.range();
+                Reading::Epoch(*range.start(), *range.end())
+            }
+            (Type::Timestamp(unit), Stored::EpochReal) => Reading::EpochReal(unit),
+            (Type::Timestamp(unit), Stored::Iso8601(spelling)) => {
+                Reading::Iso8601(unit, spelling, Day::default())
+            }
+            (Type::Date, Stored::Iso8601(_)) => Reading::Date(Day::default()),
+            (Type::Date, _) => Reading::Days,
+            (Type::Boolean, _) => Reading::Boolean,
+            (Type::Decimal { precision, scale }, _) => {
+                Reading::Decimal(precision.into(), scale.into())
+            }
+            (Type::Json, _) => Reading::Json,
+        }
+    }
+
+    /// Reads a value.
+    #[inline]
+    pub(super) fn read<'v>(&mut self, found: ValueRef<'v>) -> Got<'v> {
+        match (self, found) {
+            (Reading::Integer, ValueRef::Integer(integer)) => Got::Value(Value::Integer(integer)),
+            (Reading::Real, ValueRef::Real(real)) => Got::Value(Value::Real(real)),
+            (Reading::Blob, ValueRef::Blob(bytes) | ValueRef::Text(bytes)) => {
+                Got::Value(Value::Blob(bytes))
+            }
+            (Reading::Text, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
+                match str::from_utf8(bytes) {
+                    Ok(text) => Got::Value(Value::Text(text)),
+                    Err(_) => Got::Replaced(String::from_utf8_lossy(bytes).into_owned()),
+                }
+            }
+            (Reading::Epoch(least, most), ValueRef::Integer(integer))
+                if integer >= *least && integer <= *most =>
+            {
+                Got::Value(Value::Integer(integer))
+            }
+            (Reading::Iso8601(unit, spelling, day), ValueRef::Text(text)) => {
+                integer(spelling.read(text, *unit, day))
+            }
+            (_, ValueRef::Null) => Got::Null,
+            (reading, found) => reading.read_rarer(found),
+        }
+    }
+
+    fn read_rarer<'v>(&mut self, found: ValueRef<'v>) -> Got<'v> {
+        match (self, found) {
+            (Reading::Integer, found) => integer(as_integer(found)),
+            (Reading::Real, found) => {
+                as_real(found).map_or(Got::Wrong, |real| Got::Value(Value::Real(real)))
+            }
+            (Reading::Epoch(least, most), found) => {
+                integer(as_integer(found).filter(|found| (*least..=*most).contains(found)))
+            }
+            (Reading::EpochReal(unit), found) => integer(match found {
+                ValueRef::Integer(seconds) => seconds
+                    .checked_mul(unit.per_second())
+                    .filter(|value| unit.holds(*value)),
+                ValueRef::Real(seconds) => {
+                    let value = from_seconds(seconds, *unit);
+                    (!seconds.is_nan() && unit.holds(value)).then_some(value)
+                }
+                _ => None,
+            }),
+            (Reading::Date(day), ValueRef::Text(text)) => {
+                integer(text.try_into().ok().and_then(|text| day.of(text)))
+            }
+            (Reading::Days, found) => integer(as_integer(found).filter(|days| is_day(*days))),
+            (Reading::Boolean, found) => integer(match found {
+                ValueRef::Integer(0) | ValueRef::Text(b"false" | b"f") => Some(0),
+                ValueRef::Integer(1) | ValueRef::Text(b"true" | b"t") => Some(1),
+                _ => None,
+            }),
+            (Reading::Decimal(precision, scale), found) => decimal(found, *precision, *scale),
+            (Reading::Json, ValueRef::Text(text)) => match str::from_utf8(text) {
+                Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
+                    Got::Value(Value::Text(text))
+                }
+                _ => Got::Wrong,
+            },
+            _ => Got::Wrong,
+        }
+    }
+}
+
+#[inline]
+fn integer<'v>(found: Option<i64>) -> Got<'v> {
+    found.map_or(Got::Wrong, |integer| Got::Value(Value::Integer(integer)))
+}
+
+/// Seconds as the nearest whole number of a unit; the ends of 64 bits stand for all beyond them.
+fn from_seconds(seconds: f64, unit: Unit) -> i64 {
+    (seconds * unit.per_second() as f64).round() as i64
+}
+
+/// The greatest number of seconds that is read as an instant not after this one: what a real is
+/// compared to.
+pub(super) fn seconds_bound(value: i64, unit: Unit) -> f64 {
+    let is_in = |seconds: f64| from_seconds(seconds, unit) <= value;
+    let mut bound = (value as f64 + 0.5) / unit.per_second() as f64;
+    while !is_in(bound) {
+        bound = bound.next_down();
+    }
+    while bound < f64::MAX && is_in(bound.next_up()) {
+        bound = bound.next_up();
+    }
+    bound
+}
+
+/// An exact number as SQLite holds it: a text, or an integer or a real that is one.
+fn decimal(found: ValueRef<'_>, precision: usize, scale: usize) -> Got<'_> {
+    match found {
+        ValueRef::Text(text) => match str::from_utf8(text) {
+            Ok(text) if is_decimal(text, precision, scale) => Got::Value(Value::Text(text)),
+            _ => Got::Wrong,
+        },
+        ValueRef::Integer(integer) => made(integer.to_string(), precision, scale),
+        // The fewest digits that are this real, without an exponent.
+        ValueRef::Real(real) => made(real.to_string(), precision, scale),
+        _ => Got::Wrong,
+    }
+}
+
+fn made<'v>(text: String, precision: usize, scale: usize) -> Got<'v> {
+    if is_decimal(&text, precision, scale) {
+        Got::Text(text)
+    } else {
+        Got::Wrong
+    }
+}
+
+/// Whether a text is a JSON number without an exponent, of so many digits. Zeros at the end of the
+/// fraction do not count.
+pub(super) fn is_decimal(text: &str, precision: usize, scale: usize) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((_, "")) => return false,
+        Some((whole, fraction)) => (whole, fraction),
+        None => (digits, ""),
+    };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_digits(whole) || !is_digits(fraction) {
+        return false;
+    }
+    let before = match whole {
+        "" => return false,
+        "0" => 0,
+        whole if whole.starts_with('0') => return false,
+        whole => whole.len(),
+    };
+    before <= precision - scale && fraction.trim_end_matches('0').len() <= scale
+}
+
+/// What a value must be to be read, for messages.
+pub(super) fn expected(kind: Type, stored: Stored) -> String {
+    match (kind, stored) {
+        (Type::Integer, _) => "an integer".to_owned(),
+        (Type::Timestamp(unit), Stored::Plain) => {
+            format!(
+                "a timestamp in {} since 1970 (stored = \"epoch\")",
+                unit.name()
+            )
+        }
+        (Type::Timestamp(_), Stored::EpochReal) => {
+            "a timestamp in seconds since 1970 (stored = \"epoch_real\")".to_owned()
+        }
+        (Type::Timestamp(unit), Stored::Iso8601(spelling)) => format!(
+            "a timestamp in {}, spelled {spelling} (stored = \"iso8601\")",
+            unit.name()
+        ),
+        (Type::Date, Stored::Iso8601(_)) => "a date, spelled YYYY-MM-DD".to_owned(),
+        (Type::Date, _) => "a date in days since 1970 (stored = \"days\")".to_owned(),
+        (Type::Boolean, _) => "a boolean: 0, 1, 'false', 'true', 'f' or 't'".to_owned(),
+        (Type::Decimal { precision, scale }, _) => format!(
+            "a decimal of at most {precision} digits, {scale} of them after the point, such as -0.5 or 12"
+        ),
+        (Type::Json, _) => "JSON".to_owned(),
+        (kind, _) => format!("a {kind}"),
+    }
+}
+
+/// A value for a message, shortened.
+pub(super) fn described(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => "null".to_owned(),
+        ValueRef::Integer(integer) => integer.to_string(),
+        ValueRef::Real(real) => format!("{real:?}"),
+        ValueRef::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
+        ValueRef::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            let short: String = text.chars().take(40).collect();
+            let dots = if short.len() < text.len() { "…" } else { "" };
+            format!("the string {short:?}{dots}")
+        }
+    }
+}
+
+/// A value as the real that it can be sent as: the number that it stands for, if that loses nothing.
+pub(super) fn as_real(value: ValueRef<'_>) -> Option<f64> {
+    match value {
+        ValueRef::Real(real) => Some(real),
+        ValueRef::Integer(integer) if integer.unsigned_abs() <= EXACT as u64 => {
+            Some(integer as f64)
+        }
+        ValueRef::Text(text) => {
+            let real: f64 = str::from_utf8(text).ok()?.parse().ok()?;
+            // SQLite itself reads "nan" as 0: only numbers written as numbers.
+            real.is_finite().then_some(real)
+        }
+        _ => None,
+    }
+}
+
+/// A value as the 64-bit integer that it can be sent as.
+pub(super) fn as_integer(value: ValueRef<'_>) -> Option<i64> {
+    match value {
+        ValueRef::Integer(integer) => Some(integer),
+        ValueRef::Text(text) => str::from_utf8(text).ok()?.parse().ok(),
+        ValueRef::Real(real) if real.fract() == 0.0 && real.abs() <= EXACT => Some(real as i64),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flows_formats::time::Unit;
+
+    use super::{from_seconds, is_decimal, seconds_bound};
+
+    #[test]
+    fn bounds_of_seconds_are_exact() {
+        for unit in Unit::ALL {
+            let range = unit.range();
+            let (least, most) = (*range.start(), *range.end());
+            for value in [
+                least + 1,
+                -1_767_225_610,
+                -1,
+                0,
+                1,
+                7,
+                1_767_225_610_123_456,
+                most - 1,
+            ] {
+                if !range.contains(&value) {
+                    continue;
+                }
+                let bound = seconds_bound(value, unit);
+                assert!(from_seconds(bound, unit) <= value, "{value} {unit:?}");
+                assert!(
+                    from_seconds(bound.next_up(), unit) > value,
+                    "{value} {unit:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn decimals() {
+        for (text, expected) in [
+            ("0", true),
+            ("-0.50", true),
+            ("12.345", false),
+            ("12.3400", true),
+            ("123", true),
+            ("1234", false),
+            ("007", false),
+            (".5", false),
+            ("5.", false),
+            ("+5", false),
+            ("1e2", false),
+            ("", false),
+            ("-", false),
+            ("NaN", false),
+        ] {
+            assert_eq!(is_decimal(text, 5, 2), expected, "{text:?}");
+        }
+    }
+}
