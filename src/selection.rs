@@ -71,10 +71,19 @@ impl Order {
         }
     }
 
-    /// A position of a stream whose ids may be either.
+    /// A position of a stream whose ids may be either, if it is written as [`Order::written`] does: what
+    /// becomes part of a file's name must not be anything else.
+    ///
+    /// ```
+    /// use flows::selection::Order;
+    /// assert!(Order::Time.any_position("7:a%2Fb").is_some());
+    /// assert!(Order::Time.any_position("7:../b").is_none());
+    /// ```
     pub fn any_position(self, text: &str) -> Option<Position> {
         let read = |ids| self.position(text, ids);
-        read(Ids::Integers).or_else(|| read(Ids::Strings))
+        read(Ids::Integers)
+            .or_else(|| read(Ids::Strings))
+            .filter(|position| self.written(position) == text)
     }
 
     /// What [`Order::position`] reads.

@@ -265,10 +265,10 @@ fn streams_are_checked() {
         ),
         (
             "'integer'",
-            "'text'",
+            "'real'",
             &[
-                "streams[0].columns[0].type in c.toml: \"text\"; it must be \"integer\"",
-                "time or id column",
+                "streams[0].columns[0].type in c.toml: \"real\"; it must be \"integer\" or \"text\"",
+                "since it is the id column",
             ],
         ),
         (
