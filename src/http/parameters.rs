@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use flows_formats::{Column, Format, Options, Type};
+use flows_formats::{Column, Format, Options};
 use percent_encoding::percent_decode_str;
 use warp::Rejection;
 use warp::http::StatusCode;
@@ -127,7 +127,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             let bound = |(operator, time): (_, Option<i64>)| {
                 Some(Filter {
                     column: target.view.stream.time.clone(),
-                    kind: Type::Integer,
+                    kind: target.view.stream.declared(&target.view.stream.time).0,
                     operator,
                     operands: vec![Operand::Integer(time?)],
                 })

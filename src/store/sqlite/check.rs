@@ -11,9 +11,10 @@ use super::file::{self, JournalMode};
 use super::functions;
 use super::plan::Plan;
 use super::query::{Query, SortNeeded, cast, quoted};
-use super::reading::{as_integer, described};
+use super::reading::described;
 use super::scan::INSTRUCTIONS;
 use super::table::{Affinity, Table};
+use super::values::{part, position_must_be};
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::{Order, View};
@@ -153,7 +154,7 @@ impl StreamCheck<'_> {
             Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
         };
         let query = &plan.query;
-        if let Some(error) = self.positions_are_integers()? {
+        if let Some(error) = self.positions_are_some()? {
             return Ok(Err(error));
         }
         findings.push(Finding::Fine(format!(
@@ -264,8 +265,8 @@ impl StreamCheck<'_> {
         )
     }
 
-    /// Looks at some records: is their time, is their id a 64-bit integer?
-    fn positions_are_integers(&self) -> Result<Option<String>> {
+    /// Looks at some records: are their time and their id what they are declared to be?
+    fn positions_are_some(&self) -> Result<Option<String>> {
         let Stream {
             table, time, id, ..
         } = &**self.stream;
@@ -279,7 +280,7 @@ impl StreamCheck<'_> {
         let enough = move || start.elapsed() > SAMPLE;
         self.connection
             .progress_handler(INSTRUCTIONS, Some(enough))?;
-        let found = self.sample(&sql, &time, &id);
+        let found = self.sample(&sql);
         self.connection.progress_handler(0, None::<fn() -> bool>)?;
         match found {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
@@ -289,18 +290,22 @@ impl StreamCheck<'_> {
         }
     }
 
-    fn sample(&self, sql: &str, time: &str, id: &str) -> Result<Option<String>> {
-        let table = &self.stream.table;
+    fn sample(&self, sql: &str) -> Result<Option<String>> {
+        let Stream {
+            table, time, id, ..
+        } = &**self.stream;
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             for (at, what, column) in [(0, "time", time), (1, "id", id)] {
                 let value = row.get_ref(at)?;
-                if as_integer(value).is_none() {
+                if part(self.stream, column, value).is_none() {
+                    let must = position_must_be(self.stream, column);
                     return Ok(Some(format!(
-                        "the {what} column {column} of table {table} holds {}, but a {what} must \
-                         be a 64-bit integer, since records are ordered and windows cut by it; \
-                         name a column of integers, such as a generated one",
+                        "the {what} column {} of table {table} holds {}, but it must be {must}, since \
+                         records are ordered and windows cut by it; declare what it is, or name \
+                         another column, such as a generated one",
+                        quoted(column),
                         described(value)
                     )));
                 }

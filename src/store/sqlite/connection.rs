@@ -166,7 +166,8 @@ impl SqliteConnection {
         // A value that is not an integer has no place; whoever reads the record would say so, too.
         let position = |row: &Row<'_>| {
             let (key, id) = (row.get_ref(0)?, row.get_ref(1)?);
-            let parts = (part(view, view.key(), key), part(view, view.id(), id));
+            let stream = &view.stream;
+            let parts = (part(stream, view.key(), key), part(stream, view.id(), id));
             Ok(match parts {
                 (Some(key), Some(id)) => Ok(Position { key, id }),
                 (None, _) => Err(no_position(view, false, key, id)),

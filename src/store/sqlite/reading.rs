@@ -152,7 +152,12 @@ fn integer<'v>(found: Option<i64>) -> Got<'v> {
 
 /// Seconds as the nearest whole number of a unit; the ends of 64 bits stand for all beyond them.
 fn from_seconds(seconds: f64, unit: Unit) -> i64 {
-    (seconds * unit.per_second() as f64).round() as i64
+    // Each part is exact where the product of both is not: whole seconds stay whole in nanoseconds.
+    let whole = seconds.floor();
+    let fraction = (seconds - whole) * unit.per_second() as f64;
+    (whole as i64)
+        .saturating_mul(unit.per_second())
+        .saturating_add(fraction.round() as i64)
 }
 
 /// The greatest number of seconds that is read as an instant not after this one: what a real is

@@ -8,6 +8,7 @@ use flows_formats::{Record, Type, Value};
 use rusqlite::types::ValueRef;
 
 use super::reading::{Got, Reading, described, expected};
+use crate::definition::Stream;
 use crate::selection::{Part, Position, View};
 use crate::store::{Sink, StoreError};
 
@@ -250,8 +251,8 @@ fn is_id(text: &str) -> bool {
 }
 
 /// A part of a position, as a row has it; `None` if it is none.
-pub(super) fn part(view: &View, column: &str, found: ValueRef<'_>) -> Option<Part> {
-    match Reading::of(&view.stream, column).read(found) {
+pub(super) fn part(stream: &Stream, column: &str, found: ValueRef<'_>) -> Option<Part> {
+    match Reading::of(stream, column).read(found) {
         Got::Value(Value::Integer(integer)) => Some(Part::Integer(integer)),
         Got::Value(Value::Text(text)) if is_id(text) => Some(Part::Text(text.to_owned())),
         _ => None,
@@ -271,16 +272,20 @@ pub(super) fn no_position(
     } else {
         ("a time", view.key())
     };
-    let (kind, stored) = view.stream.declared(column);
-    let must = match kind {
-        Type::Integer => "a 64-bit integer".to_owned(),
-        Type::Text => "a string that is not empty and has no percent sign".to_owned(),
-        kind => expected(kind, stored),
-    };
+    let must = position_must_be(&view.stream, column);
     StoreError::Value {
         stream: view.stream.name.clone(),
         column: column.to_owned(),
         id: described(id),
         reason: format!("{what} must be {must}, not {}", described(found)),
+    }
+}
+
+/// What the values of a column must be that is a part of positions.
+pub(super) fn position_must_be(stream: &Stream, column: &str) -> String {
+    match stream.declared(column) {
+        (Type::Integer, _) => "a 64-bit integer".to_owned(),
+        (Type::Text, _) => "a string that is not empty and has no percent sign".to_owned(),
+        (kind, stored) => expected(kind, stored),
     }
 }
