@@ -21,6 +21,7 @@ use flows_formats::Registry;
 use serde::Deserialize;
 
 use crate::definition::Stream;
+pub(crate) use streams::is_parameter;
 use values::{address, millis, path, seconds, whole};
 
 /// The text of `config/flows.toml`: every key, commented, at its default.
@@ -151,16 +152,34 @@ impl Config {
     /// # Errors
     /// The first key that is unknown, of the wrong type or impossible.
     pub fn load(file: Option<&Path>, formats: &Registry) -> Result<Config, ConfigError> {
+        // The environment has no streams.
+        Config::checked(layers::read(file)?, layers::name(file), formats)
+    }
+
+    /// The defaults, overridden by a file of this text, whatever the environment says.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, formats: &Registry) -> Result<Config, ConfigError> {
+        let origin = "the text";
+        let (_, settings) = layers::laid(Some(text), origin)?;
+        Config::checked(settings, origin.to_owned(), formats)
+    }
+
+    fn checked(
+        settings: layers::Settings,
+        origin: String,
+        formats: &Registry,
+    ) -> Result<Config, ConfigError> {
         let layers::Settings {
             server,
             database,
             compression,
             streams,
-        } = layers::read(file)?;
+        } = settings;
         let value = |(key, reason)| ConfigError::Value {
             key,
-            // The environment has none.
-            origin: layers::name(file),
+            origin,
             reason,
         };
         Ok(Config {

@@ -1,11 +1,13 @@
 //! What a stream is: a table, and what of it is served. The configuration makes them; everything else
 //! reads them.
 
+mod declaration;
 mod spelling;
 
 use flows_formats::{Schema, Type};
 
 use crate::selection::Ids;
+pub use declaration::declaration;
 pub use spelling::{Day, NoSpelling, Spelling};
 
 /// One stream: a table, and what of it is served.

@@ -17,6 +17,7 @@
 //! | [`selection`] | which records a client asks for: windows, positions, ranges |
 //! | [`config`] | file + environment + flags → one typed configuration |
 //! | [`descriptors`] | how many files and sockets the process may open, and who gets how many |
+//! | [`init`] | `flows init`: a configuration for a database that nobody has described |
 //! | [`lanl`] | LANL's data set: its lines, made and loaded into a table |
 //! | [`log`] | standard error, which no request waits for |
 //! | [`listing`] | the registry of formats, in print |
@@ -42,6 +43,7 @@ pub mod config;
 pub mod definition;
 pub mod descriptors;
 pub mod http;
+pub mod init;
 pub mod lanl;
 pub mod listing;
 pub mod log;

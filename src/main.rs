@@ -123,10 +123,27 @@ enum Command {
         #[arg(long, value_name = "ORDER", default_value = "time", value_parser = order)]
         order: Order,
     },
+    /// Print a configuration for a database: flows init app.db > flows.toml
+    ///
+    /// A section for every table and view that can be streamed, with its time, its id and the types of its
+    /// columns, found from the schema and from a sample of both ends and the middle; comments say what was
+    /// guessed, and why a table is not streamed. Columns that look like secrets are commented out. Read it
+    /// before you serve it. Exit code 2 when nothing can be streamed.
+    Init {
+        /// An SQLite file, which is only read
+        database: PathBuf,
+    },
     /// Say what every stream will serve, or what is wrong and how to fix it
+    ///
+    /// Looks at the schema and at a sample of both ends and the middle of every table: what is not as it is
+    /// declared, and what to declare instead. Exit code 2 when a stream cannot be served, or with --all-rows
+    /// has a record that would break it.
     Check {
         #[command(flatten)]
         configured: Configured,
+        /// Read every record of every stream, and list those that would break it, with their ids
+        #[arg(long)]
+        all_rows: bool,
     },
 }
 
@@ -257,24 +274,51 @@ fn run(command: Command) -> anyhow::Result<()> {
             columns,
             filters: filter,
         }),
-        Command::Check { configured } => report(&configured.load()?),
+        Command::Init { database } => init(database),
+        Command::Check {
+            configured,
+            all_rows,
+        } => report(&configured.load()?, all_rows),
     }
 }
 
 /// Shows what there is to say about configuration and database.
-fn report(config: &Config) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "database {}", config.database.path.display())?;
+fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "database {}", config.database.path.display())?;
+    let store = Sqlite::new(&config.database);
     let mut errors = 0;
-    for finding in Sqlite::new(&config.database).check(&config.streams) {
-        match finding {
-            Finding::Fine(text) => writeln!(out, "{text}")?,
-            Finding::Warning(text) => writeln!(out, "warning: {text}")?,
-            Finding::Error(text) => {
-                errors += 1;
-                writeln!(out, "error: {text}")?;
+    let mut show = |findings: Vec<Finding>| -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        for finding in findings {
+            match finding {
+                Finding::Fine(text) => writeln!(out, "{text}")?,
+                Finding::Warning(text) => writeln!(out, "warning: {text}")?,
+                Finding::Error(text) => {
+                    errors += 1;
+                    writeln!(out, "error: {text}")?;
+                }
             }
         }
+        Ok(())
+    };
+    show(store.check(&config.streams))?;
+    for stream in config.streams.iter().filter(|_| all_rows) {
+        let bar = progress_bar();
+        bar.set_message(format!("of {}", stream.name));
+        bar.set_style(progress_style(
+            "{human_pos} records {msg} {spinner}, {elapsed}",
+        ));
+        let findings = store.check_all_rows(stream, &mut |read, total| {
+            if let Some(total) = total.filter(|_| bar.length().is_none()) {
+                bar.set_length(total);
+                let template =
+                    "{human_pos} of {human_len} records {msg} {wide_bar}, {elapsed}, {eta} left";
+                bar.set_style(progress_style(template));
+            }
+            bar.set_position(read);
+        });
+        bar.finish_and_clear();
+        show(findings)?;
     }
     match errors {
         0 => Ok(()),
@@ -286,6 +330,25 @@ fn report(config: &Config) -> anyhow::Result<()> {
         )),
     }
     .context(Usage)
+}
+
+/// Prints a configuration for a database that nobody has described.
+fn init(database: PathBuf) -> anyhow::Result<()> {
+    let formats = Registry::load()?;
+    let mut config = Config::parse("", &formats)?;
+    config.database.path = plain(database);
+    let written = flows::init::configuration(&config.database, &formats);
+    let written = written.map_err(|error| anyhow!(error)).context(Usage)?;
+    io::stdout().write_all(written.text.as_bytes())?;
+    if written.streams == 0 {
+        let path = config.database.path.display();
+        return Err(anyhow!(
+            "nothing in {path} can be streamed as it is; the comments on standard output say why, and what \
+             would help"
+        ))
+        .context(Usage);
+    }
+    Ok(())
 }
 
 /// Checks, then serves until a signal.

@@ -2,6 +2,7 @@
 //!
 //! [`sqlite`] is the one database there is. A store knows nothing of formats' names or of HTTP.
 
+pub mod description;
 pub mod sqlite;
 
 use std::any::Any;
@@ -35,6 +36,14 @@ pub trait Store: Send + Sync {
 
     /// What is wrong with the database and with every stream in it, and how to fix it.
     fn check(&self, streams: &[Arc<Stream>]) -> Vec<Finding>;
+
+    /// Whether every record of a stream is as it is declared: the first that would break it, and how many
+    /// more there are. `progress` is told how many records were read, and of how many, if that is known.
+    fn check_all_rows(
+        &self,
+        stream: &Arc<Stream>,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Vec<Finding>;
 }
 
 /// How much a request may ask to be compared: what a client can make up must have a bound.

@@ -26,19 +26,13 @@ pub(super) struct Settings {
 /// Reads all sources. Each is checked after it was laid upon those before it, which were right, so
 /// that what is wrong then is its own.
 pub(super) fn read(file: Option<&Path>) -> Result<Settings, ConfigError> {
-    let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
     let origin = name(file);
-    if let Some(file) = file {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
-            file: origin.clone(),
-            reason: error.to_string(),
-        })?;
-        sources = sources.add_source(File::from_str(&text, FileFormat::Toml));
-    }
-    // Into JSON, which keeps types apart: `config` would make a number of a string by itself.
-    let merged = sources.build().and_then(Config::try_deserialize);
-    let mut values = merged.map_err(|error| syntax(&origin, &error))?;
-    let mut settings = checked(&values, &origin)?;
+    let text = file.map(std::fs::read_to_string).transpose();
+    let text = text.map_err(|error| ConfigError::Unreadable {
+        file: origin.clone(),
+        reason: error.to_string(),
+    })?;
+    let (mut values, mut settings) = laid(text.as_deref(), &origin)?;
     for (variable, text) in env::vars_os() {
         let Some(variable) = variable.to_str().filter(|name| is_ours(name)) else {
             continue;
@@ -53,6 +47,19 @@ pub(super) fn read(file: Option<&Path>) -> Result<Settings, ConfigError> {
         settings = checked(&values, variable)?;
     }
     Ok(settings)
+}
+
+/// The defaults, and a file's text upon them.
+pub(super) fn laid(text: Option<&str>, origin: &str) -> Result<(Value, Settings), ConfigError> {
+    let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    if let Some(text) = text {
+        sources = sources.add_source(File::from_str(text, FileFormat::Toml));
+    }
+    // Into JSON, which keeps types apart: `config` would make a number of a string by itself.
+    let merged = sources.build().and_then(Config::try_deserialize);
+    let values = merged.map_err(|error| syntax(origin, &error))?;
+    let settings = checked(&values, origin)?;
+    Ok((values, settings))
 }
 
 /// What errors call the file, if there is one.

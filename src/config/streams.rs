@@ -312,8 +312,8 @@ fn stored(key: &str, kind: Type, raw: &RawColumn) -> Result<Stored, Wrong> {
     Ok(stored)
 }
 
-/// A name that is also a parameter of requests could not be asked for.
-fn not_a_parameter(key: String, name: &str, formats: &Registry) -> Result<(), Wrong> {
+/// Whether a name is also a parameter of requests.
+pub(crate) fn is_parameter(name: &str, formats: &Registry) -> bool {
     let is_option = |format: &Format| {
         let option = name
             .strip_prefix(format.name)
@@ -323,7 +323,12 @@ fn not_a_parameter(key: String, name: &str, formats: &Registry) -> Result<(), Wr
             .iter()
             .any(|known| Some(known.name) == option)
     };
-    if !PARAMETERS.contains(&name) && !formats.iter().any(is_option) {
+    PARAMETERS.contains(&name) || formats.iter().any(is_option)
+}
+
+/// A name that is also a parameter of requests could not be asked for.
+fn not_a_parameter(key: String, name: &str, formats: &Registry) -> Result<(), Wrong> {
+    if !is_parameter(name, formats) {
         return Ok(());
     }
     let found = format!("{name:?} is a parameter of requests");

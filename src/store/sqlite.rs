@@ -14,16 +14,22 @@
 //! | `sqlite/pages.rs` | the records of a clustered table straight from its pages; filters on them |
 //! | `sqlite/plan.rs` | how a view is read: by SQL, from pages, or both |
 //! | `sqlite/connection.rs` | a connection on loan: its snapshot, its positions, its scans |
+//! | `sqlite/sample.rs` | a look at some records: both ends and the middle |
+//! | `sqlite/guess.rs` | what the values of a column are |
 //! | `sqlite/check.rs` | what is wrong with a database, and how to fix it |
+//! | `sqlite/describe.rs` | what there is in a database that nobody has described |
 
 mod check;
 mod connection;
+mod describe;
 mod file;
 mod functions;
+mod guess;
 mod pages;
 mod plan;
 mod query;
 mod reading;
+mod sample;
 mod scan;
 mod table;
 mod values;
@@ -37,6 +43,7 @@ use super::{Connection, Finding, Limits, Store, StoreError, cores};
 use crate::config::Database;
 use crate::definition::Stream;
 use connection::{Pooled, SqliteConnection};
+pub use describe::describe;
 use file::{FileId, READ_ONLY, prepare};
 pub(crate) use query::quoted;
 pub(crate) use table::Table;
@@ -175,5 +182,13 @@ impl Store for Sqlite {
 
     fn check(&self, streams: &[Arc<Stream>]) -> Vec<Finding> {
         check::check(&self.settings, streams)
+    }
+
+    fn check_all_rows(
+        &self,
+        stream: &Arc<Stream>,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Vec<Finding> {
+        check::all_rows(&self.settings, stream, progress)
     }
 }

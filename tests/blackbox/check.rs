@@ -278,6 +278,208 @@ fn times_and_ids_that_are_not_integers_are_errors_with_the_reason() {
     }
 }
 
+/// Of a table whose time is declared so, with these rows.
+fn check_times(declared: &str, rows: &str) -> Ran {
+    let folder = folder();
+    database(
+        folder.path(),
+        &format!("CREATE TABLE t (id INTEGER PRIMARY KEY, time); INSERT INTO t VALUES {rows}"),
+    );
+    check_with(
+        folder.path(),
+        &stream(&format!("{ID}, {{ name = \"time\", {declared} }}")),
+    )
+}
+
+#[test]
+fn times_of_another_spelling_are_errors_that_say_what_to_declare() {
+    let usual = "type = \"timestamp\", stored = \"iso8601\"";
+    for (declared, rows, parts) in [
+        (
+            usual,
+            "(1, '2026-01-01T00:00:10')",
+            &[
+                "the time column time of table t holds the string \"2026-01-01T00:00:10\"",
+                "spelled YYYY-MM-DD HH:MM:SS.f*",
+                "declare `type = \"timestamp\", unit = \"us\", stored = \"iso8601\", spelling = \"YYYY-MM-DDTHH:MM:SS.f*\"`",
+                "1 of 1 sampled values are spelled so",
+            ][..],
+        ),
+        (
+            usual,
+            "(1, 1767225610.5)",
+            &[
+                "1767225610.5",
+                "declare `type = \"timestamp\", unit = \"us\", stored = \"epoch_real\"`",
+            ],
+        ),
+        (
+            "type = \"timestamp\", unit = \"s\"",
+            "(1, '2026-01-01 00:00Z')",
+            &[
+                "declare `type = \"timestamp\", unit = \"s\", stored = \"iso8601\", spelling = \"YYYY-MM-DD HH:MMZ\"`",
+            ],
+        ),
+        (
+            usual,
+            "(1, 2461041.5)",
+            &["Julian days", "ALTER TABLE \"t\" ADD COLUMN \"time_ms\""],
+        ),
+        (
+            usual,
+            "(1, '2026-01-01 00:00:10Z'), (2, '2026-01-01 00:00:10.5Z')",
+            &["…10.5Z sorts before …10Z", "julianday(\"time\")"],
+        ),
+        (
+            usual,
+            "(1, '2026-01-01 00:00:10'), (2, '2026-01-01T00:00:10')",
+            &["spelled in several ways"],
+        ),
+    ] {
+        let ran = check_times(declared, rows);
+        ran.failed(2, &["1 error"]);
+        assert_has(&ran.stdout, parts);
+    }
+}
+
+#[test]
+fn both_ends_and_the_middle_are_looked_at() {
+    for wrong in [1, 50_000, 100_000] {
+        let folder = folder();
+        database(
+            folder.path(),
+            &format!(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+                 INSERT INTO t SELECT i, i, iif(i = {wrong}, 'x', i) FROM n;"
+            ),
+        );
+        let columns = format!("{ID}, {{ name = \"v\", type = \"integer\" }}");
+        assert_has(
+            &check_with(folder.path(), &stream(&columns)).fine(),
+            &[
+                "warning: stream t: in the column v, 1 of 3,000 sampled values are not an integer, such as the \
+                 string \"x\"",
+                "declare `type = \"text\"`",
+            ],
+        );
+    }
+}
+
+#[test]
+fn columns_that_are_not_as_declared_are_warned_of() {
+    let folder = folder();
+    database(
+        folder.path(),
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, a, b, c, d, e);
+         INSERT INTO t VALUES (1, 1, NULL, '{', 'yes', '1.55', '2026-02-30'), (2, 2, 1, '{}', 1, '2', '2026-02-28');",
+    );
+    let columns = format!(
+        "{ID}, {{ name = \"a\", type = \"integer\" }}, {{ name = \"b\", type = \"json\" }}, {{ name = \"c\", type \
+         = \"boolean\" }}, {{ name = \"d\", type = \"decimal\", precision = 3, scale = 1 }}, {{ name = \"e\", type = \
+         \"date\" }}"
+    );
+    let report = check_with(folder.path(), &stream(&columns)).fine();
+    let one = "1 of 2 sampled values are";
+    assert_has(
+        &report,
+        &[
+            &format!("the column a, which is not declared nullable, {one} null"),
+            "declare `nullable = true`",
+            &format!(
+                "the column b, {one} not JSON, such as the string \"{{\", each of which breaks the stream"
+            ),
+            &format!("the column c, {one} not a boolean"),
+            &format!("the column d, {one} not a decimal of at most 3 digits"),
+            &format!("the column e, {one} not a date"),
+        ],
+    );
+}
+
+#[test]
+fn all_rows_finds_every_record_that_would_break_the_stream() {
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT, v); CREATE INDEX i ON t (time, id);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+         INSERT INTO t SELECT i, strftime('%Y-%m-%d %H:%M:%S', 1767225610 + i, 'unixepoch'), i FROM n;",
+    );
+    let spelled = "type = \"timestamp\", unit = \"s\", stored = \"iso8601\", spelling = \"YYYY-MM-DD HH:MM:SS\"";
+    let columns =
+        format!("{ID}, {{ name = \"time\", {spelled} }}, {{ name = \"v\", type = \"integer\" }}");
+    let all_rows = || {
+        fs::write(folder.path().join("test.toml"), stream(&columns)).unwrap();
+        let arguments = [
+            "check",
+            "--config",
+            "test.toml",
+            "--database",
+            "made.db",
+            "--all-rows",
+        ];
+        run(folder.path(), &arguments)
+    };
+    assert_has(
+        &all_rows().fine(),
+        &["stream t: all 30,000 records are as declared, and in order\n"],
+    );
+    // None of them is in the sample.
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE t SET v = 'lots' WHERE id = 7000;
+             UPDATE t SET v = NULL WHERE id = 8000;
+             UPDATE t SET time = '2026-01-01T09:00:00' WHERE id = 9000;",
+        )
+        .unwrap();
+    check_with(folder.path(), &stream(&columns)).fine();
+    let ran = all_rows();
+    ran.failed(2, &["3 errors"]);
+    assert_has(
+        &ran.stdout,
+        &[
+            "error: stream t, column v, record with id 7000: the string \"lots\", which is not an integer\n",
+            "error: stream t, column v, record with id 8000: null, and the column is not declared nullable",
+            "error: stream t, column time, record with id 9000: the string \"2026-01-01T09:00:00\", which is not a",
+        ],
+    );
+    connection
+        .execute_batch("UPDATE t SET v = 'x' WHERE id BETWEEN 5000 AND 7000")
+        .unwrap();
+    let ran = all_rows();
+    ran.failed(2, &["21 errors"]);
+    assert_has(
+        &ran.stdout,
+        &["error: stream t: 1,983 more of 30,000 records would break it\n"],
+    );
+}
+
+#[test]
+fn all_rows_finds_times_whose_spellings_are_not_in_order() {
+    let folder = folder();
+    // One time in two spellings: as texts they are in order, and their ids are not.
+    database(
+        folder.path(),
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, time TEXT);
+         INSERT INTO t VALUES (2, '2026-01-01 00:00:10'), (1, '2026-01-01 00:00:10.000');",
+    );
+    let columns =
+        format!("{ID}, {{ name = \"time\", type = \"timestamp\", stored = \"iso8601\" }}");
+    check_with(folder.path(), &stream(&columns)).fine();
+    let arguments = [
+        "check",
+        "--config",
+        "test.toml",
+        "--database",
+        "made.db",
+        "--all-rows",
+    ];
+    let ran = run(folder.path(), &arguments);
+    ran.failed(2, &["1 error"]);
+    assert_has(&ran.stdout, &["record with id 1: out of order"]);
+}
+
 #[test]
 fn a_wal_file_in_a_folder_that_cannot_be_written() {
     let folder = folder();

@@ -19,6 +19,7 @@ fn help_explains_every_command_and_option() {
             "generate",
             "demo",
             "formats",
+            "init",
             "check",
             "Exit codes",
         ],
@@ -32,7 +33,8 @@ fn help_explains_every_command_and_option() {
         ("generate", &["--rows", "--seed"]),
         ("demo", &["--rows", "--listen"]),
         ("formats", &[]),
-        ("check", &["--config", "--database"]),
+        ("init", &["DATABASE", "> flows.toml"]),
+        ("check", &["--config", "--database", "--all-rows"]),
     ] {
         assert_has(&run(folder.path(), &[command, "--help"]).fine(), options);
     }

@@ -21,6 +21,7 @@
 //! | `commands` | `generate`, `formats`, `demo`, `--help`; what `serve` survives |
 //! | `import` | `flows import` |
 //! | `check` | `flows check` |
+//! | `init` | `flows init` |
 //! | `configuration` | file, environment, flags |
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `log` | a standard error that cannot be written |
@@ -38,6 +39,7 @@ mod files;
 mod foreign;
 mod harness;
 mod import;
+mod init;
 mod lists;
 mod log;
 mod negotiation;

@@ -1,28 +1,30 @@
 //! What is wrong with a database, and how to fix it.
+//!
+//! | file | what it looks at |
+//! |---|---|
+//! | `check/database.rs` | the file |
+//! | `check/sampled.rs` | some records of a stream |
+//! | `check/all_rows.rs` | every record of a stream |
 
-use std::path::{Path, PathBuf};
+mod all_rows;
+mod database;
+mod sampled;
+
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Result};
-use rustix::fs::{Access, access};
+use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::file::{self, JournalMode};
-use super::functions;
 use super::plan::Plan;
-use super::query::{Query, SortNeeded, cast, quoted};
-use super::reading::described;
-use super::scan::INSTRUCTIONS;
+use super::query::{Query, SortNeeded, cast};
 use super::table::{Affinity, Table};
-use super::values::{part, position_must_be};
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::{Order, View};
 use crate::store::Finding;
 use crate::suggest::nearest;
-
-/// How long looking at records may take.
-const SAMPLE: Duration = Duration::from_millis(100);
+pub(super) use all_rows::all_rows;
+pub(super) use database::open;
 
 /// Looks at the database and at every stream in it, as a reader: it changes no record, but beside a
 /// database in write-ahead-log mode SQLite makes the `-wal` and `-shm` that readers share.
@@ -47,82 +49,6 @@ pub(super) fn check(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding
         }
     }
     findings
-}
-
-/// Opens the database, or says why it cannot be read. `imports` says that an import would make it.
-fn open(
-    database: &Database,
-    imports: bool,
-    findings: &mut Vec<Finding>,
-) -> Result<Connection, String> {
-    let path = database.path.display();
-    let quoted = shell(&database.path.to_string_lossy());
-    let mode = match file::journal_mode(&database.path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let import = if imports {
-                format!("make one with `flows import SOURCE --database {quoted}`, or ")
-            } else {
-                String::new()
-            };
-            return Err(format!(
-                "there is no database {path}; {import}name another with --database or database.path"
-            ));
-        }
-        Err(error) => return Err(format!("the database {path} cannot be read: {error}")),
-        Ok(None) => {
-            return Err(format!(
-                "{path} is not an SQLite database; name another with --database or database.path"
-            ));
-        }
-        Ok(Some(mode)) => mode,
-    };
-    // SQLite writes beside the file that a link leads to.
-    let file = database
-        .path
-        .canonicalize()
-        .unwrap_or_else(|_| database.path.clone());
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let wal = mode == JournalMode::Wal;
-    let writable = access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-    let opened = file::open(database).and_then(|connection| {
-        functions::register(&connection)?;
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-        Ok(connection)
-    });
-    let fix = format!(
-        "{path} is in write-ahead-log mode, and its readers write beside it, but this user cannot \
-         write the folder {}; allow that, or run `sqlite3 {quoted} 'PRAGMA journal_mode = DELETE'`",
-        folder.display()
-    );
-    match opened {
-        Err(error) => Err(match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => fix,
-            Some(ErrorCode::NotADatabase) => format!(
-                "{path} is not an SQLite database (damaged or encrypted); name another with \
-                 --database or database.path"
-            ),
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                format!("the database {path} is locked by a writer; try again when it has finished")
-            }
-            _ if file::is_unfinished(&error) => format!(
-                "a writer of {path} was killed in the middle of a transaction, and {path}-journal has \
-                 to be rolled back, which readers cannot do; \
-                 `sqlite3 {quoted} 'SELECT count(*) FROM sqlite_schema'` does it"
-            ),
-            _ => format!("the database {path} cannot be read: {error}"),
-        }),
-        Ok(connection) => {
-            if wal && !writable {
-                findings.push(Finding::Warning(fix));
-            } else if mode == JournalMode::Rollback {
-                findings.push(Finding::Warning(format!(
-                    "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
-                     `sqlite3 {quoted} 'PRAGMA journal_mode = WAL'` fixes that"
-                )));
-            }
-            Ok(connection)
-        }
-    }
 }
 
 /// A stream being looked at.
@@ -154,7 +80,8 @@ impl StreamCheck<'_> {
             Err(missing) => return Ok(Err(self.no_column(&table, &missing))),
         };
         let query = &plan.query;
-        if let Some(error) = self.positions_are_some()? {
+        let mut warnings = Vec::new();
+        if let Err(error) = self.sampled(&table, query.names(), &mut warnings) {
             return Ok(Err(error));
         }
         findings.push(Finding::Fine(format!(
@@ -176,6 +103,8 @@ impl StreamCheck<'_> {
         }));
         findings.push(self.order_of_ids(&table)?);
         self.affinities(&table, findings);
+        findings.append(&mut warnings);
+        findings.extend(self.rowid(&table));
         if query.sort_needed() != SortNeeded::Nothing {
             findings.push(self.warning(self.no_index(&table, query)));
         }
@@ -220,8 +149,13 @@ impl StreamCheck<'_> {
             // The other query has found every column.
             Err(_) => String::new(),
         };
+        let reused = if self.reuses_ids(table)? {
+            "; without AUTOINCREMENT the id of a deleted last record is given out again, and then missed"
+        } else {
+            ""
+        };
         Ok(Finding::Fine(format!(
-            "  order=id, which misses no late arrival where {id} only grows: {served}"
+            "  order=id, which misses no late arrival where {id} only grows: {served}{reused}"
         )))
     }
 
@@ -265,53 +199,38 @@ impl StreamCheck<'_> {
         )
     }
 
-    /// Looks at some records: are their time and their id what they are declared to be?
-    fn positions_are_some(&self) -> Result<Option<String>> {
+    /// That the rowid is not as good an id as a column.
+    fn rowid(&self, table: &Table) -> Option<Finding> {
         let Stream {
-            table, time, id, ..
+            table: name, id, ..
         } = &**self.stream;
-        let (time, id) = (quoted(time), quoted(id));
-        let sql = format!(
-            "SELECT t.{time}, t.{id} FROM {} AS t LIMIT 100",
-            quoted(table)
-        );
-        // A view may have to look long for its first record.
-        let start = Instant::now();
-        let enough = move || start.elapsed() > SAMPLE;
-        self.connection
-            .progress_handler(INSTRUCTIONS, Some(enough))?;
-        let found = self.sample(&sql);
-        self.connection.progress_handler(0, None::<fn() -> bool>)?;
-        match found {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-                Ok(None)
-            }
-            found => found,
-        }
+        let is_number = table.is_rowid(id) && table.alias().is_none();
+        is_number.then(|| {
+            self.warning(format!(
+                "the id is {id}, which {name} does not keep as a column: VACUUM may number the records anew, so \
+                 that positions which clients hold miss some or repeat some; an INTEGER PRIMARY KEY stays"
+            ))
+        })
     }
 
-    fn sample(&self, sql: &str) -> Result<Option<String>> {
+    /// Whether the id of a deleted last record is given out again.
+    fn reuses_ids(&self, table: &Table) -> Result<bool> {
         let Stream {
-            table, time, id, ..
+            table: name, id, ..
         } = &**self.stream;
-        let mut statement = self.connection.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            for (at, what, column) in [(0, "time", time), (1, "id", id)] {
-                let value = row.get_ref(at)?;
-                if part(self.stream, column, value).is_none() {
-                    let must = position_must_be(self.stream, column);
-                    return Ok(Some(format!(
-                        "the {what} column {} of table {table} holds {}, but it must be {must}, since \
-                         records are ordered and windows cut by it; declare what it is, or name \
-                         another column, such as a generated one",
-                        quoted(column),
-                        described(value)
-                    )));
-                }
-            }
+        if !table.is_rowid(id) && table.alias() != Some(id) {
+            return Ok(false);
         }
-        Ok(None)
+        let is_kept = self
+            .connection
+            .query_row(
+                "SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_schema WHERE type = 'table' AND name = ?1 \
+                 COLLATE NOCASE",
+                [name],
+                |row| row.get::<_, bool>(0),
+            )
+            .optional()?;
+        Ok(is_kept == Some(false))
     }
 
     fn affinities(&self, table: &Table, findings: &mut Vec<Finding>) {

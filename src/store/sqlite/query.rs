@@ -400,6 +400,16 @@ impl Query {
         }
     }
 
+    /// The statement that yields every record as a row, in order.
+    pub(super) fn every(&self) -> String {
+        let Query { key, id, table, .. } = self;
+        let columns = self.columns.join(", ");
+        format!(
+            "SELECT {columns} FROM {table} ORDER BY {}, {}",
+            key.sql, id.sql
+        )
+    }
+
     /// The statement that yields the time and id of a run's record number `nth`, counted from 1,
     /// whether it matches the filters or not.
     pub(super) fn nth(&self, run: Run, nth: u64) -> Statement {
@@ -509,7 +519,7 @@ fn collation(connection: &Connection) -> rusqlite::Result<&'static str> {
 }
 
 /// A column of JSON as text, whether SQLite holds it as that or as its own JSONB.
-fn json(column: &str) -> String {
+pub(super) fn json(column: &str) -> String {
     format!(
         "CASE WHEN typeof({column}) = 'blob' AND json_valid({column}, 8) THEN json({column}) ELSE \
          {column} END"
@@ -567,7 +577,7 @@ pub(super) fn plain(kind: Type, stored: Stored) -> Type {
 }
 
 /// A column of the table: qualified, since SQLite takes an unknown bare `"name"` for a string.
-fn column(name: &str) -> String {
+pub(super) fn column(name: &str) -> String {
     format!("t.{}", quoted(name))
 }
 

@@ -32,12 +32,19 @@ impl Affinity {
     }
 }
 
+/// The names of the rowid that no column has taken.
+const ROWIDS: [&str; 3] = ["rowid", "_rowid_", "oid"];
+
 /// A table or view as SQLite describes it.
 pub(crate) struct Table {
     /// Whether it is a view, which has no index of its own.
     pub(crate) view: bool,
     /// Whether rows have a rowid.
     rowid: bool,
+    /// The columns of the primary key.
+    primary: Vec<String>,
+    /// The primary key that is another name for the rowid.
+    alias: Option<String>,
     columns: Vec<(String, Affinity)>,
     /// Sets of columns of which no two rows have the same values.
     unique: Vec<Vec<String>>,
@@ -72,7 +79,7 @@ impl Table {
             .query_map([name], |row| row.get::<_, String>(0))?
             .map(|names| Ok(serde_json::from_str(&names?).unwrap_or_default()))
             .collect::<Result<_>>()?;
-        let rowid_alias = connection
+        let alias: Option<String> = connection
             .query_row(
                 "SELECT name FROM pragma_table_xinfo(?1) WHERE pk = 1 AND type = 'INTEGER' COLLATE \
                  NOCASE AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE pk > 1)",
@@ -80,11 +87,17 @@ impl Table {
                 |row| row.get(0),
             )
             .optional()?;
-        unique.extend(rowid_alias.map(|name| vec![name]));
+        unique.extend(alias.clone().map(|name| vec![name]));
+        let primary = connection
+            .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE pk > 0 ORDER BY pk")?
+            .query_map([name], |row| row.get(0))?
+            .collect::<Result<_>>()?;
         let view = kind == "view";
         Ok(Some(Table {
             view,
             rowid: !view && !without_rowid,
+            primary,
+            alias: alias.filter(|_| !view && !without_rowid),
             columns,
             unique,
         }))
@@ -103,7 +116,33 @@ impl Table {
     /// Whether the name is the rowid's, which is not a column of its own.
     pub(crate) fn is_rowid(&self, name: &str) -> bool {
         let is = |other: &str| other.eq_ignore_ascii_case(name);
-        self.rowid && ["rowid", "_rowid_", "oid"].into_iter().any(is) && !self.columns().any(is)
+        self.rowid && ROWIDS.into_iter().any(is) && !self.columns().any(is)
+    }
+
+    /// A name for the rowid that no column has taken.
+    pub(crate) fn rowid(&self) -> Option<&'static str> {
+        ROWIDS.into_iter().find(|name| self.is_rowid(name))
+    }
+
+    /// The column that is another name for the rowid.
+    pub(crate) fn alias(&self) -> Option<&str> {
+        self.alias.as_deref()
+    }
+
+    /// What the table keeps its rows in the order of; nothing, where it is a view.
+    pub(crate) fn clustered_by(&self) -> Vec<&str> {
+        match (self.alias(), self.rowid()) {
+            (Some(name), _) | (None, Some(name)) => vec![name],
+            (None, None) if self.is_clustered() => {
+                self.primary.iter().map(String::as_str).collect()
+            }
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Sets of columns of which no two rows have the same values.
+    pub(crate) fn unique(&self) -> &[Vec<String>] {
+        &self.unique
     }
 
     /// Whether rows are kept in the order of their primary key, and have no rowid.

@@ -246,7 +246,7 @@ impl Decoder {
 }
 
 /// Whether a string can be a part of a position: a percent sign would not survive being decoded twice.
-fn is_id(text: &str) -> bool {
+pub(super) fn is_id(text: &str) -> bool {
     !text.is_empty() && !text.contains('%')
 }
 

@@ -1,0 +1,88 @@
+//! Opening the database; or why it cannot be read, and the way out.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode};
+use rustix::fs::{Access, access};
+
+use super::shell;
+use crate::config::Database;
+use crate::store::Finding;
+use crate::store::sqlite::file::{self, JournalMode};
+use crate::store::sqlite::functions;
+
+/// Opens the database, or says why it cannot be read. `imports` says that an import would make it.
+pub(in crate::store::sqlite) fn open(
+    database: &Database,
+    imports: bool,
+    findings: &mut Vec<Finding>,
+) -> Result<Connection, String> {
+    let path = database.path.display();
+    let quoted = shell(&database.path.to_string_lossy());
+    let mode = match file::journal_mode(&database.path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let import = if imports {
+                format!("make one with `flows import SOURCE --database {quoted}`, or ")
+            } else {
+                String::new()
+            };
+            return Err(format!(
+                "there is no database {path}; {import}name another with --database or database.path"
+            ));
+        }
+        Err(error) => return Err(format!("the database {path} cannot be read: {error}")),
+        Ok(None) => {
+            return Err(format!(
+                "{path} is not an SQLite database; name another with --database or database.path"
+            ));
+        }
+        Ok(Some(mode)) => mode,
+    };
+    // SQLite writes beside the file that a link leads to.
+    let file = database
+        .path
+        .canonicalize()
+        .unwrap_or_else(|_| database.path.clone());
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    let wal = mode == JournalMode::Wal;
+    let writable = access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    let opened = file::open(database).and_then(|connection| {
+        functions::register(&connection)?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    });
+    let fix = format!(
+        "{path} is in write-ahead-log mode, and its readers write beside it, but this user cannot \
+         write the folder {}; allow that, or run `sqlite3 {quoted} 'PRAGMA journal_mode = DELETE'`",
+        folder.display()
+    );
+    match opened {
+        Err(error) => Err(match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => fix,
+            Some(ErrorCode::NotADatabase) => format!(
+                "{path} is not an SQLite database (damaged or encrypted); name another with \
+                 --database or database.path"
+            ),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                format!("the database {path} is locked by a writer; try again when it has finished")
+            }
+            _ if file::is_unfinished(&error) => format!(
+                "a writer of {path} was killed in the middle of a transaction, and {path}-journal has \
+                 to be rolled back, which readers cannot do; \
+                 `sqlite3 {quoted} 'SELECT count(*) FROM sqlite_schema'` does it"
+            ),
+            _ => format!("the database {path} cannot be read: {error}"),
+        }),
+        Ok(connection) => {
+            if wal && !writable {
+                findings.push(Finding::Warning(fix));
+            } else if mode == JournalMode::Rollback {
+                findings.push(Finding::Warning(format!(
+                    "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
+                     `sqlite3 {quoted} 'PRAGMA journal_mode = WAL'` fixes that"
+                )));
+            }
+            Ok(connection)
+        }
+    }
+}
