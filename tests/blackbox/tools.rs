@@ -164,6 +164,15 @@ fn a_progress_bar_is_for_terminals_only() {
     let line = "script -qec 'flows import lanl-flows-head.txt --database new.db' /dev/null";
     let shown = shell(folder.path(), line).fine();
     assert_has(&shown, &["340 B of 340 B", "kept 10 lines"]);
+    let line = "script -qec 'flows check --database new.db --all-rows' /dev/null";
+    let shown = shell(folder.path(), line).fine();
+    assert_has(
+        &shown,
+        &[
+            "10 of 10 records of flows",
+            "all 10 records are as declared",
+        ],
+    );
 }
 
 fn free_port() -> u16 {
@@ -178,10 +187,11 @@ fn free_port() -> u16 {
 #[ignore = "needs gzip, sqlite3 and curl: tests/run installs them"]
 fn every_command_of_the_readmes_recipes_works_as_printed() {
     let folder = folder();
-    // The commands in order, but for the three that build the project, which are its first.
+    // The commands in order, but for the three that build the project, which are its first, and for those
+    // that serve a database of one's own.
     let commands: Vec<_> = include_str!("../../README.md")
         .split("```sh\n")
-        .skip(4)
+        .skip(5)
         .flat_map(|block| block.split("```").next().unwrap().lines())
         .collect();
     assert!(commands.len() >= 9, "{commands:?}");
@@ -221,6 +231,38 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
             "text/csv",
             "complete",
             "id,at,user\n1,60,U12\n2,61,\n",
+        ],
+    );
+}
+
+#[test]
+#[ignore = "needs curl: tests/run installs it"]
+fn three_lines_serve_a_database_of_ones_own() {
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        "CREATE TABLE log (id INTEGER PRIMARY KEY, at DATETIME NOT NULL, text TEXT);
+         INSERT INTO log VALUES (1, '2026-01-01 00:00:10.25', 'started');",
+    );
+    fs::rename(path, folder.path().join("app.db")).unwrap();
+    let address = format!("127.0.0.1:{}", free_port());
+    let lines =
+        printed("## Your own database\n\n```sh\n", "```").replace("127.0.0.1:5000", &address);
+    assert_eq!(lines.lines().count(), 3);
+    // Someone who types is slower than this script.
+    let wait = format!("until curl -so /dev/null http://{address}; do sleep 0.05; done\ncurl ");
+    let lines = lines.replace("curl ", &wait);
+    let script = format!(
+        "set -e; export FLOWS__SERVER__LISTEN={address}\n{lines}curl 'http://{address}/api/v1/stream/log.csv'\n\
+         kill -TERM $(jobs -p); wait"
+    );
+    let ran = shell(folder.path(), &format!("({script}) 2>log"));
+    assert_eq!(ran.code, Some(0), "{script}\n{}", ran.stdout);
+    assert_has(
+        &ran.stdout,
+        &[
+            "\"log\"",
+            "id,at,text\n1,2026-01-01T00:00:10.250000Z,started\n",
         ],
     );
 }
