@@ -24,6 +24,8 @@ pub(super) struct StreamRequest {
     pub(super) request: Shared,
     pub(super) view: Arc<View>,
     pub(super) range: Range,
+    /// The position that it goes on after, whatever its window.
+    pub(super) after: Option<Position>,
     /// Whether it asks how many records there are.
     pub(super) count: bool,
     pub(super) format: &'static Format,
@@ -104,20 +106,21 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             .map(|value| position(name, value, order, target.view.stream.ids()))
             .transpose()
     };
+    let after = position("after", after)?;
     let mut range = Range {
-        after: position("after", after)?,
+        after: after.clone(),
         until: position("until", until)?,
         limit: limit.transpose()?.map(i64::unsigned_abs),
     };
     match order {
         Order::Time => {
             // The window's bounds lie after every record of their second.
-            let (after, before) = (
+            let (start, end) = (
                 window.0.map(Position::end_of),
                 window.1.map(Position::end_of),
             );
-            range.after = range.after.max(after);
-            range.until = [range.until, before].into_iter().flatten().min();
+            range.after = range.after.max(start);
+            range.until = [range.until, end].into_iter().flatten().min();
         }
         Order::Id => {
             let bounds = [
@@ -170,6 +173,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         request,
         view,
         range,
+        after,
         count,
         format,
         media_type,

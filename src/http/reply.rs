@@ -11,6 +11,7 @@ use super::body::{Body, Log};
 use super::negotiation::VARIES;
 use super::parameters::StreamRequest;
 use super::problem::Problem;
+use crate::selection::{Order, Part, Position};
 use crate::store::StoreError;
 use crate::stream::connections::Lease;
 use crate::stream::{self, Boundary, ContentCoding, ReplyEnd, StreamError};
@@ -148,10 +149,30 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
             &position,
         );
     }
+    let order = asked.view.order;
+    if let (Some(end), Some(after)) = (end.table_end, &asked.after)
+        && is_beyond(order, after, end.as_ref())
+    {
+        let end = end.map_or("none".to_owned(), |end| order.written(&end));
+        set(headers, HeaderName::from_static("flows-end"), &end);
+    }
     if asked.count
         && let Some(count) = end.count
     {
         headers.insert("flows-count", count.into());
+    }
+}
+
+/// Whether a position lies after a table's end, as no record's does that is still there. A window without
+/// a record ends in one that is after every id of a time: that never was a record's.
+fn is_beyond(order: Order, after: &Position, end: Option<&Position>) -> bool {
+    let Some(end) = end else {
+        return true;
+    };
+    match (order, &after.id) {
+        (Order::Id, _) => after.key > end.key,
+        (Order::Time, Part::End | Part::Integer(i64::MAX)) => false,
+        (Order::Time, _) => after > end,
     }
 }
 

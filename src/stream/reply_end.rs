@@ -15,6 +15,9 @@ pub struct ReplyEnd {
     pub more: bool,
     /// How many records there are, if that was asked.
     pub count: Option<u64>,
+    /// Where the table ends, if there is nothing after where the reply was asked to begin: its last
+    /// record's position, `None` in a table without any. Not looked for otherwise.
+    pub table_end: Option<Option<Position>>,
 }
 
 /// What is known before the first record, and the range up to where its limit cuts. Of a range that can
@@ -30,9 +33,12 @@ pub(super) fn before(
             Some(_) => None,
             None => last(lease, range, cancel)?,
         };
-        let end = ReplyEnd {
-            position: position.or_else(|| range.after.clone()),
-            ..ReplyEnd::default()
+        let end = match position {
+            None => empty(lease, range, cancel)?,
+            position => ReplyEnd {
+                position,
+                ..ReplyEnd::default()
+            },
         };
         return Ok((end, range.clone()));
     };
@@ -47,7 +53,10 @@ pub(super) fn before(
         end.position = Some(position);
         cut.limit = range.limit.filter(|_| !splittable);
     } else {
-        end.position = last(lease, &cut, cancel)?.or_else(|| range.after.clone());
+        match last(lease, &cut, cancel)? {
+            None => end = empty(lease, &cut, cancel)?,
+            position => end.position = position,
+        }
     }
     Ok((end, cut))
 }
@@ -60,7 +69,6 @@ pub(super) fn after(
     (records, written): (u64, Option<Position>),
     cancel: &Cancel,
 ) -> Result<ReplyEnd, StoreError> {
-    let begun = || range.after.clone();
     let (position, more) = match written {
         Some(cut) if range.limit == Some(records) => {
             let more = is_more(lease, range, &cut, cancel)?;
@@ -68,14 +76,33 @@ pub(super) fn after(
         }
         // All of the range was looked at, whatever filters let through.
         _ if !view.filters.is_empty() && range.limit != Some(0) => {
-            (last(lease, range, cancel)?.or_else(begun), false)
+            (last(lease, range, cancel)?, false)
         }
-        written => (written.or_else(begun), false),
+        written => (written, false),
+    };
+    match position {
+        None => empty(lease, range, cancel),
+        position => Ok(ReplyEnd {
+            position,
+            more,
+            ..ReplyEnd::default()
+        }),
+    }
+}
+
+/// The end of a reply that looks at no record: where it was asked to begin.
+fn empty(lease: &mut Lease, range: &Range, cancel: &Cancel) -> Result<ReplyEnd, StoreError> {
+    let Some(after) = &range.after else {
+        return Ok(ReplyEnd::default());
+    };
+    let table_end = match lease.find(&Range::default(), Find::Last, cancel) {
+        Err(StoreError::Stopped) if !cancel.is_cancelled() => None,
+        found => Some(found?),
     };
     Ok(ReplyEnd {
-        position,
-        more,
-        count: None,
+        position: Some(after.clone()),
+        table_end,
+        ..ReplyEnd::default()
     })
 }
 

@@ -129,6 +129,61 @@ fn replies_say_where_they_end_and_go_on_behind_a_position() {
 }
 
 #[test]
+fn a_position_beyond_the_table_is_told_where_the_table_ends() {
+    let folder = folder();
+    // One is written at once, the other by a scan of its own; a table without an index is sorted.
+    for mode in ["WAL", "DELETE"] {
+        for without in ["", "DROP INDEX i"] {
+            let made = TABLE.replace("WAL", mode);
+            let sql = format!("DROP TABLE IF EXISTS t; {made} {without}");
+            let path = database(folder.path(), &sql);
+            let server = Server::with(folder.path(), &path, T);
+            let end = |method, query: &str| {
+                let reply = server.with_head(method, &format!("{STREAM}?{query}"), "");
+                assert_eq!(reply.status, 200, "{query}");
+                reply.headers.get("flows-end").cloned()
+            };
+            for (query, expected) in [
+                ("after=7:2", Some("7:1")),
+                ("after=8:0", Some("7:1")),
+                ("after=8:0&limit=1", Some("7:1")),
+                ("after=8:0&limit=0", Some("7:1")),
+                ("after=8:0&v=a", Some("7:1")),
+                ("after=8:0&v=a&limit=3&count=exact", Some("7:1")),
+                ("after=8:0&scanned_after=2&scanned_before=3", Some("7:1")),
+                ("after=8:0&scanned_after=9", Some("7:1")),
+                ("after=10&order=id", Some("9")),
+                ("after=10&order=id&columns=v", Some("9")),
+                ("after=7:1", None),
+                ("after=7:0", None),
+                ("after=1:0&v=c", None),
+                ("after=1:0&until=1:1", None),
+                ("after=9&order=id", None),
+                // No position of a record, but where windows end that have none.
+                ("scanned_after=9", None),
+                ("scanned_after=9&after=7:1", None),
+                ("after=9:9223372036854775807", None),
+                ("", None),
+            ] {
+                // The first request of a connection takes another way than those after it.
+                for method in ["GET", "GET", "HEAD"] {
+                    assert_eq!(end(method, query).as_deref(), expected, "{method} {query}");
+                }
+            }
+            Connection::open(&path)
+                .unwrap()
+                .execute_batch("DELETE FROM t")
+                .unwrap();
+            for query in ["after=0:0", "after=0&order=id", "after=0:0&v=a&limit=1"] {
+                assert_eq!(end("GET", query).as_deref(), Some("none"), "{query}");
+                assert_eq!(end("HEAD", query).as_deref(), Some("none"), "{query}");
+            }
+            assert_eq!(end("GET", ""), None);
+        }
+    }
+}
+
+#[test]
 fn in_the_order_of_ids_a_late_arrival_is_not_missed() {
     let folder = folder();
     let path = database(folder.path(), TABLE);
