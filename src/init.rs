@@ -10,13 +10,16 @@ mod choose;
 mod names;
 mod write;
 
+use std::sync::Arc;
+
 use flows_formats::Registry;
 
 use crate::config::{Config, Database};
+use crate::definition::Stream;
+use crate::store::Finding;
 use crate::store::description::Table;
-use crate::store::sqlite::{Sqlite, describe};
-use crate::store::{Finding, Store};
-use choose::choose;
+use crate::store::sqlite::{check_described, describe};
+use choose::{Choice, choose};
 use names::Names;
 use write::{comment, commented_out, section, string};
 
@@ -39,12 +42,18 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
         let path = database.path.display();
         format!("{path} is not UTF-8, which a configuration is; give the file another name")
     })?;
-    let (tables, findings) = describe(database)?;
-    let store = Sqlite::new(database);
+    let (tables, about_the_file) = describe(database)?;
     let mut names = Names::new(formats);
+    let drafts: Vec<_> = tables
+        .iter()
+        .map(|table| draft(table, &mut names, formats))
+        .collect();
+    let streams = drafts.iter().flatten().map(|draft| &draft.stream);
+    let streams: Vec<_> = streams.cloned().collect();
+    let findings = check_described(database, &streams);
     let (mut streams, mut sections, mut others) = (0, String::new(), String::new());
-    for table in &tables {
-        match stream(table, &store, &mut names, formats) {
+    for (table, draft) in tables.iter().zip(drafts) {
+        match draft.and_then(|draft| draft.section(table, &names, &findings)) {
             Ok(section) => {
                 streams += 1;
                 sections.push_str(&section);
@@ -66,7 +75,7 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
         text.push_str("streams = []\n");
     }
     text.push_str(&format!("\n[database]\npath = {}\n", string(path)));
-    for finding in findings {
+    for finding in about_the_file {
         if let Finding::Warning(warning) = finding {
             text.push_str(&comment(&warning));
         }
@@ -79,35 +88,61 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
     Ok(Written { text, streams })
 }
 
-/// The section of a table's stream; or the comment that says why there is none.
-fn stream(
-    table: &Table,
-    store: &Sqlite,
-    names: &mut Names<'_>,
-    formats: &Registry,
-) -> Result<String, String> {
-    let refused = |why: &str, section: &str| {
-        let title = format!("Not streamed: {} {}: {why}", kind(table), table.name);
-        format!("\n{}{}", comment(&title), commented_out(section))
-    };
-    let choice = choose(table).map_err(|why| refused(&why, ""))?;
-    let name = names.of_stream(&table.name);
-    let bare = section(table, &choice, &name, names, &[]);
-    // What is written is what will be read.
-    let config =
-        Config::parse(&bare, formats).map_err(|error| refused(&error.to_string(), &bare))?;
-    let about = format!("stream {name}: ");
-    let mut warnings = Vec::new();
-    for finding in store.check(&config.streams) {
-        match finding {
-            Finding::Warning(text) => warnings.extend(text.strip_prefix(&about).map(str::to_owned)),
-            Finding::Error(text) => return Err(refused(&text, &bare)),
-            Finding::Fine(_) => {}
-        }
-    }
-    Ok(section(table, &choice, &name, names, &warnings))
+/// The stream of a table, which nobody has checked.
+struct Draft {
+    choice: Choice,
+    /// Its section, without warnings.
+    text: String,
+    stream: Arc<Stream>,
 }
 
-fn kind(table: &Table) -> &'static str {
-    if table.view { "the view" } else { "the table" }
+/// The stream of a table; or the comment that says why there is none.
+fn draft(table: &Table, names: &mut Names<'_>, formats: &Registry) -> Result<Draft, String> {
+    let choice = choose(table).map_err(|why| refused(table, &why, ""))?;
+    let name = names.of_stream(&table.name);
+    let text = section(table, &choice, &name, names, &[]);
+    // What is written is what will be read.
+    let refused = |why: String| refused(table, &why, &text);
+    let config = Config::parse(&text, formats).map_err(|error| refused(error.to_string()))?;
+    let [stream] = &config.streams[..] else {
+        return Err(refused("its section is not one stream".to_owned()));
+    };
+    Ok(Draft {
+        choice,
+        stream: Arc::clone(stream),
+        text,
+    })
+}
+
+impl Draft {
+    /// The section, with what a check has found; or the comment that says why there is none.
+    fn section(
+        self,
+        table: &Table,
+        names: &Names<'_>,
+        findings: &[Finding],
+    ) -> Result<String, String> {
+        let name = &self.stream.name;
+        let about = format!("stream {name}: ");
+        let mut warnings = Vec::new();
+        for finding in findings {
+            match finding {
+                Finding::Warning(text) => warnings.extend(text.strip_prefix(&about)),
+                Finding::Error(text) => {
+                    if let Some(why) = text.strip_prefix(&about) {
+                        return Err(refused(table, why, &self.text));
+                    }
+                }
+                Finding::Fine(_) => {}
+            }
+        }
+        Ok(section(table, &self.choice, name, names, &warnings))
+    }
+}
+
+/// The comment that says why a table is not streamed, with the section that would be its.
+fn refused(table: &Table, why: &str, section: &str) -> String {
+    let kind = if table.view { "view" } else { "table" };
+    let title = format!("Not streamed: the {kind} {}: {why}", table.name);
+    format!("\n{}{}", comment(&title), commented_out(section))
 }

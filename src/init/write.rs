@@ -19,7 +19,7 @@ pub(super) fn section(
     choice: &Choice,
     name: &str,
     names: &Names<'_>,
-    warnings: &[String],
+    warnings: &[&str],
 ) -> String {
     let mut text = "\n".to_owned();
     for warning in warnings {

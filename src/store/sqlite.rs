@@ -42,8 +42,9 @@ use r2d2_sqlite::SqliteConnectionManager;
 use super::{Connection, Finding, Limits, Store, StoreError, cores};
 use crate::config::Database;
 use crate::definition::Stream;
+use check::Depth;
 use connection::{Pooled, SqliteConnection};
-pub use describe::describe;
+pub use describe::{check_described, describe};
 use file::{FileId, READ_ONLY, prepare};
 pub(crate) use query::quoted;
 pub(crate) use table::Table;
@@ -181,7 +182,7 @@ impl Store for Sqlite {
     }
 
     fn check(&self, streams: &[Arc<Stream>]) -> Vec<Finding> {
-        check::check(&self.settings, streams)
+        check::check(&self.settings, streams, Depth::Sample)
     }
 
     fn check_all_rows(

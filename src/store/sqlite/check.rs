@@ -26,9 +26,18 @@ use crate::suggest::nearest;
 pub(super) use all_rows::all_rows;
 pub(super) use database::open;
 
+/// How much of a stream is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The schema.
+    Schema,
+    /// The schema and some records.
+    Sample,
+}
+
 /// Looks at the database and at every stream in it, as a reader: it changes no record, but beside a
 /// database in write-ahead-log mode SQLite makes the `-wal` and `-shm` that readers share.
-pub(super) fn check(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding> {
+pub(super) fn check(database: &Database, streams: &[Arc<Stream>], depth: Depth) -> Vec<Finding> {
     let mut findings = Vec::new();
     let imports = streams.iter().any(|stream| stream.name == "flows");
     match open(database, imports, &mut findings) {
@@ -40,7 +49,7 @@ pub(super) fn check(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding
                     connection: &connection,
                     stream,
                 };
-                match look.stream(&mut findings) {
+                match look.stream(depth, &mut findings) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => findings.push(look.error(error)),
                     Err(error) => findings.push(look.error(error.to_string())),
@@ -68,7 +77,7 @@ impl StreamCheck<'_> {
     }
 
     /// Looks at the stream; the inner error is what cannot work.
-    fn stream(&self, findings: &mut Vec<Finding>) -> Result<Result<(), String>> {
+    fn stream(&self, depth: Depth, findings: &mut Vec<Finding>) -> Result<Result<(), String>> {
         let stream = self.stream;
         let Some(table) = Table::inspect(self.connection, &stream.table)? else {
             return self.no_table().map(Err);
@@ -81,7 +90,9 @@ impl StreamCheck<'_> {
         };
         let query = &plan.query;
         let mut warnings = Vec::new();
-        if let Err(error) = self.sampled(&table, query.names(), &mut warnings) {
+        if depth == Depth::Sample
+            && let Err(error) = self.sampled(&table, query.names(), &mut warnings)
+        {
             return Ok(Err(error));
         }
         findings.push(Finding::Fine(format!(

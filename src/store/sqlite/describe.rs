@@ -1,13 +1,16 @@
 //! What there is in a database that nobody has described.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Result};
 
-use super::check;
+use super::check::{self, Depth};
 use super::guess::{self, Known};
 use super::query::{json, quoted};
 use super::sample::sample;
-use super::table::Table;
+use super::table::{Affinity, Table};
 use crate::config::Database;
+use crate::definition::Stream;
 use crate::store::Finding;
 use crate::store::description::{self, Column};
 
@@ -32,6 +35,12 @@ pub fn describe(database: &Database) -> Result<(Vec<description::Table>, Vec<Fin
         .map(|(name, kind, sql)| table(&connection, &name, &kind, &sql))
         .collect();
     Ok((tables, findings))
+}
+
+/// What there is to say of streams that are declared as [`describe`] found them: of the schema alone,
+/// since their records have been looked at.
+pub fn check_described(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding> {
+    check::check(database, streams, Depth::Schema)
 }
 
 /// The name, the kind and the SQL of each.
@@ -111,7 +120,8 @@ fn looked_at(connection: &Connection, name: &str, sql: &str) -> Result<Option<de
     let read = |column: &Declared| {
         let is_json = column.is_json || column.kind.to_ascii_uppercase().contains("JSON");
         let name = format!("t.{}", quoted(&column.name));
-        if is_json { json(&name) } else { name }
+        let affinity = table.affinity(&column.name).unwrap_or(Affinity::Blob);
+        (if is_json { json(&name) } else { name }, affinity)
     };
     let expressions: Vec<_> = declared.iter().map(read).collect();
     let sample = sample(connection, name, &table, &expressions)?;

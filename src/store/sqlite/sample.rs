@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, Result, params_from_iter};
 
 use super::query::quoted;
 use super::scan::with_deadline;
-use super::table::Table;
+use super::table::{Affinity, Table};
 use crate::store::Cancel;
 
 /// How long looking at the records of one table may take, which takes milliseconds unless all else does.
@@ -41,18 +41,18 @@ enum Part {
 }
 
 /// Looks at some records of a table, no longer than a moment; where that is over, there may be fewer.
-/// `columns` are expressions.
+/// `columns` are expressions, each of a column of that affinity.
 pub(super) fn sample(
     connection: &Connection,
     name: &str,
     table: &Table,
-    columns: &[String],
+    columns: &[(String, Affinity)],
 ) -> Result<Sample> {
     let sampler = Sampler {
         connection,
         table: quoted(name),
         key: table.clustered_by().into_iter().map(quoted).collect(),
-        columns: columns.iter().map(|column| shortened(column)).collect(),
+        columns: columns.iter().map(shortened).collect(),
         most: (MOST_VALUES / columns.len().max(1)).clamp(100, MOST),
         deadline: Instant::now()
             + if table.view {
@@ -84,7 +84,11 @@ pub(super) fn sample(
 }
 
 /// A column's value, unless it is long: one of that kind, then.
-fn shortened(column: &str) -> String {
+fn shortened((column, affinity): &(String, Affinity)) -> String {
+    if matches!(affinity, Affinity::Integer | Affinity::Real) {
+        // Where numbers are meant to be, nothing is long, and asking takes time.
+        return column.clone();
+    }
     format!(
         "CASE WHEN typeof({column}) IN ('text', 'blob') AND octet_length({column}) > {LONGEST} THEN \
          iif(typeof({column}) = 'text', '…', x'') ELSE {column} END"

@@ -10,7 +10,7 @@ use crate::store::sqlite::guess::{Known, guess, is_read, nulls, thousands};
 use crate::store::sqlite::query::{column, json};
 use crate::store::sqlite::reading::{Reading, described, expected};
 use crate::store::sqlite::sample::sample;
-use crate::store::sqlite::table::Table;
+use crate::store::sqlite::table::{Affinity, Table};
 use crate::store::sqlite::values::{part, position_must_be};
 
 impl StreamCheck<'_> {
@@ -22,11 +22,14 @@ impl StreamCheck<'_> {
         names: &[String],
         findings: &mut Vec<Finding>,
     ) -> Result<(), String> {
-        let read = |name: &String| match self.stream.declared(name) {
-            // Any value has a string.
-            (Type::Text, _) => format!("CAST({} AS TEXT)", column(name)),
-            (Type::Json, _) => json(&column(name)),
-            _ => column(name),
+        let read = |name: &String| {
+            let read = match self.stream.declared(name) {
+                // Any value has a string.
+                (Type::Text, _) => format!("CAST({} AS TEXT)", column(name)),
+                (Type::Json, _) => json(&column(name)),
+                _ => column(name),
+            };
+            (read, table.affinity(name).unwrap_or(Affinity::Blob))
         };
         let expressions: Vec<_> = names.iter().map(read).collect();
         let sample = match sample(self.connection, &self.stream.table, table, &expressions) {
