@@ -126,7 +126,7 @@ fn id(table: &Table, time: &str) -> Result<(String, String), String> {
         *name != time
             && !is_secret(name)
             && column(name).is_some_and(|column| {
-                matches!(column.found.kind, Type::Integer | Type::Text) && column.nulls == 0
+                matches!(column.found.kind, Type::Integer | Type::Text) && column.ids
             })
     };
     let alone = |kind: Type| {

@@ -37,8 +37,9 @@ pub struct Column {
     pub not_null: bool,
     /// How many of the sampled values are null.
     pub nulls: usize,
-    /// Whether the sampled values can be ids: they are all there, all different, and such as positions
-    /// can carry.
+    /// Whether the sampled values can be ids: they are all there, and such as positions can carry.
+    pub ids: bool,
+    /// Whether no two sampled values are the same.
     pub distinct: bool,
     /// Whether the sampled values never decrease, in the order in which the table has its records.
     pub grows: bool,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::harness::{Server, assert_has, database, flows, folder, python, run};
+use crate::harness::{Server, assert_has, database, flows, folder, python, run, ten_records};
 
 /// What `flows init` writes of a database in the folder.
 fn init(folder: &Path, name: &str) -> String {
@@ -120,6 +120,21 @@ fn databases_of_applications_are_served_as_they_are() {
             &["all 7,000 records are as declared, and in order"],
         );
     }
+}
+
+#[test]
+fn lanls_table_is_served_as_its_own_configuration_serves_it() {
+    let folder = folder();
+    ten_records(folder.path());
+    let (written, server) = served(folder.path(), "ten.db");
+    // It is not of 1970.
+    assert_has(&written, &["{ name = \"time\", type = \"integer\" }"]);
+    assert_eq!(
+        server.document("/api/v1/stream/flows.csv"),
+        include_str!("../golden/flows.csv")
+    );
+    let report = run(folder.path(), &["check", "--config", "flows.toml"]).fine();
+    assert_has(&report, &["read straight from the table's pages"]);
 }
 
 #[test]

@@ -3,24 +3,26 @@
 //! | file | what it looks at |
 //! |---|---|
 //! | `check/database.rs` | the file |
+//! | `check/ids.rs` | the order of ids |
 //! | `check/sampled.rs` | some records of a stream |
 //! | `check/all_rows.rs` | every record of a stream |
 
 mod all_rows;
 mod database;
+mod ids;
 mod sampled;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Result};
+use rusqlite::{Connection, Result};
 
 use super::plan::Plan;
 use super::query::{Query, SortNeeded, cast};
 use super::table::{Affinity, Table};
 use crate::config::Database;
 use crate::definition::Stream;
-use crate::selection::{Order, View};
+use crate::selection::View;
 use crate::store::Finding;
 use crate::suggest::nearest;
 pub(super) use all_rows::all_rows;
@@ -130,46 +132,6 @@ impl StreamCheck<'_> {
         Ok(Ok(()))
     }
 
-    /// Whether an index serves the order of ids, for clients that pull what has arrived.
-    fn order_of_ids(&self, table: &Table) -> Result<Finding> {
-        let stream = self.stream;
-        let columns = stream.schema.columns.clone();
-        let view = View::new(Arc::clone(stream), columns, Order::Id, Vec::new());
-        let id = &stream.id;
-        let served = match Query::new(self.connection, &view, table)? {
-            Ok(query) => {
-                let served = if query.sort_needed() == SortNeeded::Nothing {
-                    "served by an index".to_owned()
-                } else if query.index().contains("CAST(") {
-                    // SQLite does not take the order of an index on an expression alone.
-                    format!(
-                        "sorted for each request; an {id} that is INTEGER in the table needs no sort"
-                    )
-                } else {
-                    let fix = self.create(table, &query, &format!("({id})"));
-                    format!("sorted for each request; {fix}")
-                };
-                if query.is_unique() {
-                    served
-                } else {
-                    format!(
-                        "{served}; nothing says that no {id} repeats, and `after` skips those that do"
-                    )
-                }
-            }
-            // The other query has found every column.
-            Err(_) => String::new(),
-        };
-        let reused = if self.reuses_ids(table)? {
-            "; without AUTOINCREMENT the id of a deleted last record is given out again, and then missed"
-        } else {
-            ""
-        };
-        Ok(Finding::Fine(format!(
-            "  order=id, which misses no late arrival where {id} only grows: {served}{reused}"
-        )))
-    }
-
     /// How to make the index that a query needs.
     fn create(&self, table: &Table, query: &Query, columns: &str) -> String {
         if table.view {
@@ -208,40 +170,6 @@ impl StreamCheck<'_> {
             "the table {} has no column {missing}{hint}; it has: {there_are}",
             self.stream.table
         )
-    }
-
-    /// That the rowid is not as good an id as a column.
-    fn rowid(&self, table: &Table) -> Option<Finding> {
-        let Stream {
-            table: name, id, ..
-        } = &**self.stream;
-        let is_number = table.is_rowid(id) && table.alias().is_none();
-        is_number.then(|| {
-            self.warning(format!(
-                "the id is {id}, which {name} does not keep as a column: VACUUM may number the records anew, so \
-                 that positions which clients hold miss some or repeat some; an INTEGER PRIMARY KEY stays"
-            ))
-        })
-    }
-
-    /// Whether the id of a deleted last record is given out again.
-    fn reuses_ids(&self, table: &Table) -> Result<bool> {
-        let Stream {
-            table: name, id, ..
-        } = &**self.stream;
-        if !table.is_rowid(id) && table.alias() != Some(id) {
-            return Ok(false);
-        }
-        let is_kept = self
-            .connection
-            .query_row(
-                "SELECT sql LIKE '%AUTOINCREMENT%' FROM sqlite_schema WHERE type = 'table' AND name = ?1 \
-                 COLLATE NOCASE",
-                [name],
-                |row| row.get::<_, bool>(0),
-            )
-            .optional()?;
-        Ok(is_kept == Some(false))
     }
 
     fn affinities(&self, table: &Table, findings: &mut Vec<Finding>) {

@@ -141,7 +141,8 @@ fn looked_at(connection: &Connection, name: &str, sql: &str) -> Result<Option<de
         Column {
             not_null: (column.not_null || table.alias() == Some(&column.name)) && nulls == 0,
             nulls,
-            distinct: guess::can_be_ids(&values),
+            ids: guess::can_be_ids(&values),
+            distinct: guess::differ(&values),
             grows: guess::grows(&values),
             found,
             name: column.name,

@@ -1,19 +1,27 @@
 //! What a column's values are: the type to declare, of a sample and of what the schema says. A type is
 //! one only where every sampled value is read as it.
+//!
+//! | file | what it sees |
+//! |---|---|
+//! | `guess/spelled.rs` | how texts are spelled that seem to be times |
+//! | `guess/values.rs` | nulls, values that can be ids, values that grow |
 
-use std::cmp::Ordering;
-use std::collections::HashSet;
+mod spelled;
+mod values;
+
 use std::ops::RangeInclusive;
 
 use flows_formats::Type;
 use flows_formats::time::Unit;
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::Value;
 
 use super::query::quoted;
-use super::reading::{Got, Reading};
-use super::values::is_id;
+use super::reading::Reading;
 use crate::definition::{Spelling, Stored};
 use crate::store::description::{Found, is_named_like_a_time};
+use spelled::Look;
+pub(super) use values::{can_be_ids, differ, grows, is_read, nulls, thousands};
+use values::{number, text};
 
 /// Seconds since 1970 that times of today and of our lives are: from 1990 to 2100.
 const PLAUSIBLE: RangeInclusive<i64> = 631_152_000..=4_102_444_800;
@@ -319,26 +327,6 @@ fn certain(kind: Type) -> Found {
     }
 }
 
-/// Whether a value is one of the type that the reading is of.
-pub(super) fn is_read(reading: &mut Reading, value: &Value) -> bool {
-    !matches!(reading.read(ValueRef::from(value)), Got::Null | Got::Wrong)
-}
-
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::Text(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn number(value: &Value) -> Option<f64> {
-    match value {
-        Value::Integer(integer) => Some(*integer as f64),
-        Value::Real(real) => Some(*real),
-        _ => None,
-    }
-}
-
 fn plural(unit: Unit) -> &'static str {
     match unit {
         Unit::Second => "seconds",
@@ -363,144 +351,4 @@ fn decimal(declared: &str) -> Option<Type> {
     let is = name.contains("DEC") || name.contains("NUM");
     (is && (1..=38).contains(&precision) && scale <= precision)
         .then_some(Type::Decimal { precision, scale })
-}
-
-/// A number with commas.
-pub(super) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// How texts are spelled that all seem to be times.
-struct Look {
-    separator: char,
-    seconds: bool,
-    suffix: &'static str,
-    /// The fewest and the most digits of fractions.
-    digits: (usize, usize),
-    /// The most of them that are not zeros at the end.
-    significant: usize,
-    /// Whether separators, suffixes or seconds differ.
-    differ: bool,
-}
-
-impl Look {
-    /// `None` if a text is no time.
-    fn at(texts: &[&str]) -> Option<Look> {
-        let mut looks = texts.iter().map(|text| Look::at_one(text));
-        let mut all = looks.next()??;
-        for look in looks {
-            let look = look?;
-            let of = |look: &Look| (look.separator, look.seconds, look.suffix);
-            all.differ |= of(&look) != of(&all);
-            all.digits.0 = all.digits.0.min(look.digits.0);
-            all.digits.1 = all.digits.1.max(look.digits.1);
-            all.significant = all.significant.max(look.significant);
-        }
-        Some(all)
-    }
-
-    fn at_one(text: &str) -> Option<Look> {
-        let (day, rest) = text.split_at_checked(10)?;
-        let shape = |text: &str, pattern: &str| {
-            text.len() == pattern.len()
-                && text
-                    .bytes()
-                    .zip(pattern.bytes())
-                    .all(|(byte, pattern)| match pattern {
-                        b'0' => byte.is_ascii_digit(),
-                        pattern => byte == pattern,
-                    })
-        };
-        let separator = rest.chars().next().filter(|c| ['T', ' '].contains(c))?;
-        let suffix = ["+00:00", "Z", ""].into_iter();
-        let suffix = suffix.into_iter().find(|suffix| rest.ends_with(suffix))?;
-        let time = &rest[1..rest.len() - suffix.len()];
-        let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
-        let seconds = time.len() > 5;
-        let is = shape(day, "0000-00-00")
-            && shape(time, if seconds { "00:00:00" } else { "00:00" })
-            && fraction.bytes().all(|byte| byte.is_ascii_digit());
-        is.then(|| Look {
-            separator,
-            seconds,
-            suffix,
-            digits: (fraction.len(), fraction.len()),
-            significant: fraction.trim_end_matches('0').len(),
-            differ: false,
-        })
-    }
-
-    /// The spelling of them all, and the unit that holds them; or why there is none.
-    fn spelling(&self) -> Result<(Unit, Spelling), &'static str> {
-        if self.differ {
-            return Err("times are spelled in several ways, whose text order is not their order");
-        }
-        let (fewest, most) = self.digits;
-        // Python and Django leave the fraction out where it is 0, which may be rare.
-        let varies = self.seconds && self.suffix != "Z";
-        if !varies && fewest != most {
-            return Err(
-                "times have a trailing Z and fractions of various lengths, so that …10.5Z sorts before …10Z",
-            );
-        }
-        let unit = match (varies, self.significant, most) {
-            (true, ..=6, _) => Unit::Microsecond,
-            (false, _, 0) => Unit::Second,
-            (false, _, ..=3) => Unit::Millisecond,
-            (false, _, ..=6) => Unit::Microsecond,
-            _ => Unit::Nanosecond,
-        };
-        let fraction = match (varies, most) {
-            (true, _) => ".f*".to_owned(),
-            (false, 0) => String::new(),
-            (false, digits) => format!(".{}", "f".repeat(digits)),
-        };
-        let seconds = if self.seconds { ":SS" } else { "" };
-        let Look {
-            separator, suffix, ..
-        } = self;
-        let pattern = format!("YYYY-MM-DD{separator}HH:MM{seconds}{fraction}{suffix}");
-        let spelling = pattern.parse();
-        spelling
-            .map(|spelling| (unit, spelling))
-            .map_err(|_| "times have more than nine digits of a second")
-    }
-}
-
-/// How many values are null.
-pub(super) fn nulls(values: &[Value]) -> usize {
-    values.iter().filter(|value| **value == Value::Null).count()
-}
-
-/// Whether values can be ids: all of them integers, or all strings such as positions can carry, and no
-/// two are the same.
-pub(super) fn can_be_ids(values: &[Value]) -> bool {
-    let mut integers = HashSet::new();
-    let mut texts = HashSet::new();
-    let all = values.iter().all(|value| match value {
-        Value::Integer(integer) => integers.insert(*integer),
-        // What begins so was not UTF-8.
-        Value::Text(text) => is_id(text) && !text.starts_with('\u{FFFD}') && texts.insert(text),
-        _ => false,
-    });
-    all && (integers.is_empty() || texts.is_empty())
-}
-
-/// Whether values never decrease.
-pub(super) fn grows(values: &[Value]) -> bool {
-    let order = |pair: &[Value]| match pair {
-        [Value::Text(a), Value::Text(b)] => Some(a.cmp(b)),
-        [a, b] => number(a)?.partial_cmp(&number(b)?),
-        _ => None,
-    };
-    let is_before = |pair: &[Value]| order(pair).is_some_and(Ordering::is_le);
-    values.len() > 1 && values.windows(2).all(is_before)
 }

@@ -142,7 +142,7 @@ impl Sampled<'_> {
             is_json: false,
         };
         let found = guess(&known, self.values);
-        if let Some(why) = found.no_time {
+        if let Some(why) = found.no_time.filter(|_| self.name != self.check.stream.id) {
             return Some(why);
         }
         let is_other = (found.kind, found.stored) != (kind, stored);
