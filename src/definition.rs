@@ -1,8 +1,10 @@
-//! What a stream is: a table, and what of it is served. The configuration makes them; everything else
+//! What a stream is: a table or a query, and what of it is served. The configuration makes them; everything else
 //! reads them.
 
 mod declaration;
 mod spelling;
+
+use std::borrow::Cow;
 
 use flows_formats::{Schema, Type};
 
@@ -10,13 +12,13 @@ use crate::selection::Ids;
 pub use declaration::declaration;
 pub use spelling::{Day, NoSpelling, Spelling};
 
-/// One stream: a table, and what of it is served.
+/// One stream: a table or a query, and what of it is served.
 #[derive(Clone, Debug)]
 pub struct Stream {
     /// The name in the URL.
     pub name: String,
-    /// The table or view.
-    pub table: String,
+    /// What its records are read from.
+    pub source: Source,
     /// The column that holds a record's time.
     pub time: String,
     /// The column that holds a record's id.
@@ -31,7 +33,33 @@ pub struct Stream {
     pub declared: Vec<Declared>,
 }
 
+/// What the records of a stream are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The table or view of this name.
+    Table(String),
+    /// A `SELECT`: a view that the database does not have.
+    Query(String),
+}
+
 impl Stream {
+    /// What SQL reads the records from: the table, or the view that each connection makes of the query.
+    /// A query may well read from a table that is called as its stream is.
+    pub fn relation(&self) -> Cow<'_, str> {
+        match &self.source {
+            Source::Table(name) => Cow::Borrowed(name),
+            Source::Query(_) => Cow::Owned(format!("query of stream {}", self.name)),
+        }
+    }
+
+    /// What messages call that: `table logins`, `query of stream logins`.
+    pub fn origin(&self) -> Cow<'_, str> {
+        match &self.source {
+            Source::Table(name) => Cow::Owned(format!("table {name}")),
+            Source::Query(_) => self.relation(),
+        }
+    }
+
     /// What a column is declared to be; an integer, where nothing is.
     pub fn declared(&self, column: &str) -> (Type, Stored) {
         let found = self.declared.iter().find(|known| known.name == column);

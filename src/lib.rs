@@ -13,7 +13,7 @@
 //! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
 //! | [`stream`] | the pump: records → encoder → bounded chunks, in slices at once where cores are idle |
 //! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |
-//! | [`definition`] | what a stream is: a table, and what of it is served |
+//! | [`definition`] | what a stream is: a table or a query, and what of it is served |
 //! | [`selection`] | which records a client asks for: windows, positions, ranges |
 //! | [`config`] | file + environment + flags → one typed configuration |
 //! | [`descriptors`] | how many files and sockets the process may open, and who gets how many |

@@ -590,7 +590,12 @@ fn import_interruptibly(
     });
     runtime.shutdown_background();
     match imported {
-        Err(error) if matches!(error.downcast_ref(), Some(ImportError::OtherColumns { .. })) => {
+        Err(error)
+            if matches!(
+                error.downcast_ref(),
+                Some(ImportError::OtherColumns { .. } | ImportError::NoTable { .. })
+            ) =>
+        {
             Err(error).context(Usage)
         }
         imported => imported,

@@ -6,7 +6,7 @@ use flows_formats::time::Unit;
 use flows_formats::{Column, Format, Registry, Schema, Type};
 use serde::Deserialize;
 
-use crate::definition::{Declared, NoSpelling, Spelling, Stored, Stream};
+use crate::definition::{Declared, NoSpelling, Source, Spelling, Stored, Stream};
 use crate::selection::PARAMETERS;
 
 /// A section `[[streams]]`.
@@ -14,7 +14,8 @@ use crate::selection::PARAMETERS;
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub(super) struct RawStream {
     name: String,
-    table: String,
+    table: Option<String>,
+    query: Option<String>,
     time: RawKey,
     id: RawKey,
     #[serde(default = "yes")]
@@ -107,11 +108,19 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
     }
     not_a_parameter(at("name"), &raw.name, formats)?;
     let (time, id) = (raw.time.name().to_owned(), raw.id.name().to_owned());
-    for (field, value) in [("table", &raw.table), ("time", &time), ("id", &id)] {
+    for (field, value) in [("time", &time), ("id", &id)] {
         if value.is_empty() || value.contains('\0') {
             return wrong(at(field), format!("{value:?}"), "a name");
         }
     }
+    let source = match (raw.table, raw.query) {
+        (Some(table), None) => Source::Table(text(at("table"), table, "a name")?),
+        (None, Some(query)) => Source::Query(text(at("query"), query, "a SELECT")?),
+        (table, _) => {
+            let found = table.map_or("neither table nor query", |_| "both table and query");
+            return wrong(key.to_owned(), found, "one of them");
+        }
+    };
     if time == id {
         let found = format!("{id:?} is the time column");
         return wrong(at("id"), found, "another column");
@@ -164,13 +173,21 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
             columns,
         },
         name: raw.name,
-        table: raw.table,
+        source,
         time,
         id,
         declared,
         filters: raw.filters,
         default_format: raw.default_format,
     })
+}
+
+/// What SQLite takes for a text that is not empty.
+fn text(key: String, text: String, allowed: &str) -> Result<String, Wrong> {
+    if text.trim().is_empty() || text.contains('\0') {
+        return wrong(key, format!("{text:?}"), allowed);
+    }
+    Ok(text)
 }
 
 /// What a column is to its stream.

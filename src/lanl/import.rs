@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use crate::definition::Stream;
+use crate::definition::{self, Stream};
 pub use error::ImportError;
 pub use interrupt::Interrupt;
 use rejected::Rejected;
@@ -71,6 +71,11 @@ fn load(
     bar: &ProgressBar,
     interrupt: &Interrupt,
 ) -> Result<Imported, ImportError> {
+    if let definition::Source::Query(_) = stream.source {
+        return Err(ImportError::NoTable {
+            stream: stream.name.clone(),
+        });
+    }
     if !takes_flows(stream) {
         return Err(ImportError::OtherColumns {
             stream: stream.name.clone(),
@@ -101,7 +106,7 @@ fn load(
             let mut flows = batch.flows();
             id.checked_add(flows.len() as i64)
                 .ok_or_else(|| ImportError::NoIds {
-                    table: stream.table.clone(),
+                    table: stream.relation().into_owned(),
                     id,
                 })?;
             while flows.len() >= TOGETHER {

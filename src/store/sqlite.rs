@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `sqlite/file.rs` | the file: which one a path names, opening it |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
+//! | `sqlite/query_view.rs` | the query of a stream, as a view of one connection |
 //! | `sqlite/reading.rs` | how the database holds a value, read as the declared type |
 //! | `sqlite/values.rs` | rows into records, and where each one stands |
 //! | `sqlite/scan.rs` | the scan that a thread runs, and when what it asks is over |
@@ -28,6 +29,7 @@ mod guess;
 mod pages;
 mod plan;
 mod query;
+mod query_view;
 mod reading;
 mod sample;
 mod scan;

@@ -299,7 +299,7 @@ fn times_of_another_spelling_are_errors_that_say_what_to_declare() {
             usual,
             "(1, '2026-01-01T00:00:10')",
             &[
-                "the time column time of table t holds the string \"2026-01-01T00:00:10\"",
+                "the time column time of the table t holds the string \"2026-01-01T00:00:10\"",
                 "spelled YYYY-MM-DD HH:MM:SS.f*",
                 "declare `type = \"timestamp\", unit = \"us\", stored = \"iso8601\", spelling = \"YYYY-MM-DDTHH:MM:SS.f*\"`",
                 "1 of 1 sampled values are spelled so",

@@ -295,7 +295,17 @@ fn streams_are_checked() {
         (
             "table = 't'\n",
             "",
-            &["streams[0] in c.toml: missing field `table`"],
+            &["streams[0] in c.toml: neither table nor query; it must be one of them"],
+        ),
+        (
+            "table = 't'\n",
+            "table = 't'\nquery = 'SELECT 1'\n",
+            &["streams[0] in c.toml: both table and query; it must be one of them"],
+        ),
+        (
+            "table = 't'\n",
+            "query = ' '\n",
+            &["streams[0].query in c.toml: \" \"; it must be a SELECT"],
         ),
         (
             "'t'",

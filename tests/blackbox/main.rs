@@ -13,6 +13,7 @@
 //! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
 //! | `proxy` | a proxy that breaks replies |
 //! | `pull` | `flows pull` |
+//! | `queries` | streams of a query in the place of a table |
 //! | `selecting` | `columns`, filters |
 //! | `lists` | filters by `in.` lists |
 //! | `differential` | random requests of random tables, against Python's sqlite3 |
@@ -46,6 +47,7 @@ mod negotiation;
 mod positions;
 mod proxy;
 mod pull;
+mod queries;
 #[path = "../foreign/mod.rs"]
 mod reader;
 mod selecting;

@@ -18,6 +18,14 @@ pub enum ImportError {
         /// The stream's name.
         stream: String,
     },
+    /// The stream has a query.
+    #[error(
+        "the stream {stream} has a query, and no table to import into: name one in the configuration"
+    )]
+    NoTable {
+        /// The stream's name.
+        stream: String,
+    },
     /// The table has rows already.
     #[error("the table {table} of {} has records already; --append adds to them", path.display())]
     NotEmpty {

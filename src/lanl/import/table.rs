@@ -44,8 +44,8 @@ pub(super) fn table(
         path: database.to_owned(),
         reason,
     };
-    let table = quoted(&stream.table);
-    let Some(known) = Table::inspect(connection, &stream.table).map_err(failed)? else {
+    let table = quoted(&stream.relation());
+    let Some(known) = Table::inspect(connection, &stream.relation()).map_err(failed)? else {
         let column = |column: &Column| {
             let kind = column.kind.name().to_ascii_uppercase();
             format!("{} {kind} NOT NULL", quoted(&column.name))
@@ -55,7 +55,7 @@ pub(super) fn table(
             "CREATE TABLE {table} ({}, PRIMARY KEY (\"time\", \"id\")) WITHOUT ROWID; \
              CREATE UNIQUE INDEX {} ON {table} (\"id\")",
             columns.join(", "),
-            quoted(&format!("{}_id", stream.table))
+            quoted(&format!("{}_id", stream.relation()))
         );
         connection.execute_batch(&sql).map_err(failed)?;
         return Ok(0);
@@ -68,7 +68,7 @@ pub(super) fn table(
         None => None,
     };
     if let Some(reason) = reason {
-        let (table, path) = (stream.table.clone(), database.to_owned());
+        let (table, path) = (stream.relation().into_owned(), database.to_owned());
         return Err(ImportError::OtherTable {
             table,
             path,
@@ -80,7 +80,7 @@ pub(super) fn table(
         .query_row(&sql, [], |row| row.get(0))
         .map_err(failed)?;
     if has_rows && !append {
-        let (table, path) = (stream.table.clone(), database.to_owned());
+        let (table, path) = (stream.relation().into_owned(), database.to_owned());
         return Err(ImportError::NotEmpty { table, path });
     }
     let sql = format!("SELECT coalesce(max(CAST(t.\"id\" AS INTEGER)), 0) FROM {table} AS t");
@@ -95,7 +95,7 @@ pub(super) fn insert_sql(stream: &Stream, rows: usize) -> String {
     // The import is all or nothing: rolling back a statement alone would need a journal of its own.
     format!(
         "INSERT OR ROLLBACK INTO {} (\"id\", {}) VALUES {}",
-        quoted(&stream.table),
+        quoted(&stream.relation()),
         columns.join(", "),
         vec![row; rows].join(", ")
     )

@@ -12,6 +12,7 @@ mod database;
 mod ids;
 mod sampled;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,9 +20,10 @@ use rusqlite::{Connection, Result};
 
 use super::plan::Plan;
 use super::query::{Query, SortNeeded, cast};
+use super::query_view;
 use super::table::{Affinity, Table};
 use crate::config::Database;
-use crate::definition::Stream;
+use crate::definition::{Source, Stream};
 use crate::selection::View;
 use crate::store::Finding;
 use crate::suggest::nearest;
@@ -54,7 +56,7 @@ pub(super) fn check(database: &Database, streams: &[Arc<Stream>], depth: Depth) 
                 match look.stream(depth, &mut findings) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => findings.push(look.error(error)),
-                    Err(error) => findings.push(look.error(error.to_string())),
+                    Err(error) => findings.push(look.error(query_view::reason(stream, &error))),
                 }
             }
         }
@@ -78,12 +80,30 @@ impl StreamCheck<'_> {
         Finding::Warning(format!("stream {}: {text}", self.stream.name))
     }
 
+    /// What its records are read from, to whoever reads a message.
+    fn name(&self) -> Cow<'_, str> {
+        match &self.stream.source {
+            Source::Table(name) => Cow::Borrowed(name),
+            Source::Query(_) => Cow::Owned(format!("the {}", self.stream.origin())),
+        }
+    }
+
     /// Looks at the stream; the inner error is what cannot work.
     fn stream(&self, depth: Depth, findings: &mut Vec<Finding>) -> Result<Result<(), String>> {
         let stream = self.stream;
-        let Some(table) = Table::inspect(self.connection, &stream.table)? else {
+        if let Err(error) = query_view::make(self.connection, stream) {
+            return Ok(Err(format!(
+                "its query is not one SELECT that SQLite takes: {error}"
+            )));
+        }
+        let Some(table) = Table::inspect(self.connection, &stream.relation())? else {
             return self.no_table().map(Err);
         };
+        if let Some(name) = query_view::repeated(self.connection, stream)? {
+            return Ok(Err(format!(
+                "more than one column of its query is called {name}; `AS` gives one of them another name"
+            )));
+        }
         let view = View::all(Arc::clone(stream));
         let page_reader = self.database.page_reader;
         let plan = match Plan::of_table(self.connection, &view, &table, page_reader)? {
@@ -97,13 +117,14 @@ impl StreamCheck<'_> {
         {
             return Ok(Err(error));
         }
+        let what = match &stream.source {
+            Source::Query(_) => "a query".to_owned(),
+            Source::Table(name) if table.view => format!("view {name}"),
+            Source::Table(name) => format!("table {name}"),
+        };
         findings.push(Finding::Fine(format!(
-            "stream {}: {} {}, ordered by ({}, {})",
-            stream.name,
-            if table.view { "view" } else { "table" },
-            stream.table,
-            stream.time,
-            stream.id
+            "stream {}: {what}, ordered by ({}, {})",
+            stream.name, stream.time, stream.id
         )));
         for column in &stream.schema.columns {
             let nullable = if column.nullable { ", nullable" } else { "" };
@@ -122,11 +143,17 @@ impl StreamCheck<'_> {
             findings.push(self.warning(self.no_index(&table, query)));
         }
         if !query.is_unique() {
+            let fix = if table.view {
+                "only a table can, by an index that is UNIQUE"
+            } else {
+                "an index on integer columns that is UNIQUE does"
+            };
             findings.push(self.warning(format!(
                 "nothing in {} says that no two records have the same ({}, {}), which keeps the \
-                 stream to one core, and `after` skips those that have; an index on integer columns \
-                 that is UNIQUE does",
-                stream.table, stream.time, stream.id
+                 stream to one core, and `after` skips those that have; {fix}",
+                self.name(),
+                stream.time,
+                stream.id
             )));
         }
         Ok(Ok(()))
@@ -135,7 +162,11 @@ impl StreamCheck<'_> {
     /// How to make the index that a query needs.
     fn create(&self, table: &Table, query: &Query, columns: &str) -> String {
         if table.view {
-            return format!("index the table behind the view by {columns}");
+            let view = match self.stream.source {
+                Source::Table(_) => "view",
+                Source::Query(_) => "query",
+            };
+            return format!("index the table behind the {view} by {columns}");
         }
         let (path, index) = (self.database.path.to_string_lossy(), query.index());
         format!("`sqlite3 {} {}` fixes that", shell(&path), shell(index))
@@ -150,7 +181,7 @@ impl StreamCheck<'_> {
             )?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_>>()?;
-        let missing = &self.stream.table;
+        let missing = &*self.stream.relation();
         let there_are = if tables.is_empty() {
             "there is none; `flows import SOURCE` makes one for LANL's flows".to_owned()
         } else {
@@ -167,8 +198,8 @@ impl StreamCheck<'_> {
         let hint = did_you_mean(missing, &columns);
         let there_are = columns.join(", ");
         format!(
-            "the table {} has no column {missing}{hint}; it has: {there_are}",
-            self.stream.table
+            "the {} has no column {missing}{hint}; it has: {there_are}",
+            self.stream.origin()
         )
     }
 
@@ -197,12 +228,8 @@ impl StreamCheck<'_> {
     }
 
     fn no_index(&self, table: &Table, query: &Query) -> String {
-        let Stream {
-            table: name,
-            time,
-            id,
-            ..
-        } = &**self.stream;
+        let Stream { time, id, .. } = &**self.stream;
+        let name = self.name();
         let fix = self.create(table, query, &format!("({time}, {id})"));
         if query.sort_needed() == SortNeeded::EachTime {
             return format!(

@@ -1,7 +1,7 @@
 //! A connection on loan: its snapshot, its positions, its scans.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,10 @@ use super::functions;
 use super::pages::Counted;
 use super::plan::{NoPlan, Plan, first_row};
 use super::query::{Statement, operands};
+use super::query_view;
 use super::scan::{self, Scan, Went};
 use super::values::{Decoder, no_position, part};
-use crate::definition::Stream;
+use crate::definition::{Source, Stream};
 use crate::selection::{Position, Range, View, clone_into};
 use crate::store::{self, Cancel, Connection, Find, Shared, Sink, Stop, StoreError};
 
@@ -56,6 +57,8 @@ struct PlanCache {
     plans: HashMap<String, (i64, Arc<Plan>)>,
     /// About how many bytes they take.
     bytes: usize,
+    /// The streams whose query has its view.
+    queries: HashSet<String>,
     /// Whether the database was seen in write-ahead-log mode. It stays in it while this connection
     /// is open.
     wal: bool,
@@ -98,10 +101,10 @@ impl SqliteConnection {
         }
         let plan = Plan::new(&self.connection, view, self.page_reader).map_err(error)?;
         let plan = Arc::new(plan.map_err(|why| {
-            let table = &stream.table;
+            let origin = stream.origin();
             let reason = match why {
-                NoPlan::NoTable => format!("no such table: {table}"),
-                NoPlan::NoColumn(missing) => format!("the table {table} has no column {missing}"),
+                NoPlan::NoTable => format!("no such table: {}", stream.relation()),
+                NoPlan::NoColumn(missing) => format!("the {origin} has no column {missing}"),
             };
             database(stream, reason)
         })?);
@@ -121,6 +124,16 @@ impl SqliteConnection {
         Ok(plan)
     }
 
+    /// Makes the view of the stream's query, unless the stream has a table or the view is there.
+    fn make_view(&mut self, stream: &Stream) -> Result<(), StoreError> {
+        let is_query = matches!(stream.source, Source::Query(_));
+        if is_query && !self.cache().queries.contains(&stream.name) {
+            query_view::make(&self.connection, stream).map_err(|error| failed(stream, &error))?;
+            self.cache().queries.insert(stream.name.clone());
+        }
+        Ok(())
+    }
+
     fn run_cached(&self, sql: &str) -> rusqlite::Result<usize> {
         self.connection.prepare_cached(sql)?.execute([])
     }
@@ -128,6 +141,7 @@ impl SqliteConnection {
     /// Begins a snapshot, ending the one before.
     fn begin(&mut self, view: &Arc<View>) -> Result<(), StoreError> {
         self.end();
+        self.make_view(&view.stream)?;
         self.run_cached("BEGIN")
             .map_err(|error| failed(&view.stream, &error))?;
         // The snapshot is taken by the first read.
@@ -459,7 +473,7 @@ fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
         _ if is_unfinished(error) => StoreError::Unfinished {
             stream: stream.name.clone(),
         },
-        _ => database(stream, error.to_string()),
+        _ => database(stream, query_view::reason(stream, error)),
     }
 }
 

@@ -46,7 +46,7 @@ impl Plan {
         view: &View,
         page_reader: bool,
     ) -> Result<std::result::Result<Plan, NoPlan>> {
-        let Some(table) = Table::inspect(connection, &view.stream.table)? else {
+        let Some(table) = Table::inspect(connection, &view.stream.relation())? else {
             return Ok(Err(NoPlan::NoTable));
         };
         Plan::of_table(connection, view, &table, page_reader)

@@ -159,9 +159,10 @@ impl Query {
         let id = Compared::new(compared(view.id(), column(view.id())), kind, stored);
         let converted = columns.iter().position(|column| !column.starts_with("t."));
         let converted = converted.map(|at| names[at].to_owned());
+        let relation = stream.relation();
         let name = match view.order {
-            Order::Time => quoted(&format!("{}_{}_{}", stream.table, stream.time, stream.id)),
-            Order::Id => quoted(&format!("{}_{}", stream.table, stream.id)),
+            Order::Time => quoted(&format!("{relation}_{}_{}", stream.time, stream.id)),
+            Order::Id => quoted(&format!("{relation}_{}", stream.id)),
         };
         // A rowid stands at the end of every index, and cannot be named in one.
         let mut indexed: Vec<_> = position
@@ -185,7 +186,7 @@ impl Query {
             emits: columns.len() <= MOST_ARGUMENTS,
             names: names.into_iter().map(str::to_owned).collect(),
             columns,
-            table: format!("{} AS t", quoted(&stream.table)),
+            table: format!("{} AS t", quoted(&relation)),
             key,
             id,
             ids: stream.ids(),
@@ -193,7 +194,7 @@ impl Query {
             filters: view.filters.iter().map(condition).collect(),
             index: format!(
                 "CREATE INDEX {name} ON {} ({})",
-                quoted(&stream.table),
+                quoted(&relation),
                 indexed.join(", ")
             ),
             sort_needed: SortNeeded::Nothing,

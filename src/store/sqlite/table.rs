@@ -55,8 +55,8 @@ impl Table {
     pub(crate) fn inspect(connection: &Connection, name: &str) -> Result<Option<Table>> {
         let found = connection
             .query_row(
-                "SELECT type, wr, strict FROM pragma_table_list WHERE schema = 'main' \
-                 AND name = ?1 COLLATE NOCASE",
+                "SELECT type, wr, strict FROM pragma_table_list WHERE schema IN ('main', 'temp') \
+                 AND name = ?1 COLLATE NOCASE ORDER BY schema DESC",
                 [name],
                 |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)),
             )

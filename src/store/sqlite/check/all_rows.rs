@@ -12,6 +12,7 @@ use crate::selection::{Position, View};
 use crate::store::sqlite::guess::thousands;
 use crate::store::sqlite::plan::Plan;
 use crate::store::sqlite::query::quoted;
+use crate::store::sqlite::query_view;
 use crate::store::sqlite::values::Decoder;
 use crate::store::{Finding, Sink, Stop, StoreError};
 
@@ -52,6 +53,7 @@ fn read(
 ) -> Result<()> {
     let name = &stream.name;
     let view = Arc::new(View::all(Arc::clone(stream)));
+    query_view::make(connection, stream)?;
     // Pages are read where that is fast; what they say is the same.
     let Ok(plan) = Plan::new(connection, &view, false)? else {
         // The check has said why.
@@ -62,7 +64,7 @@ fn read(
     let total = if plan.is_of_view() {
         None
     } else {
-        let count = format!("SELECT count(*) FROM {}", quoted(&stream.table));
+        let count = format!("SELECT count(*) FROM {}", quoted(&stream.relation()));
         let count: i64 = connection.query_row(&count, [], |row| row.get(0))?;
         Some(count.unsigned_abs())
     };

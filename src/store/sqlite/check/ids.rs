@@ -5,7 +5,6 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Result};
 
 use super::StreamCheck;
-use crate::definition::Stream;
 use crate::selection::{Order, View};
 use crate::store::Finding;
 use crate::store::sqlite::query::{Query, SortNeeded};
@@ -54,9 +53,7 @@ impl StreamCheck<'_> {
 
     /// That the rowid is not as good an id as a column.
     pub(super) fn rowid(&self, table: &Table) -> Option<Finding> {
-        let Stream {
-            table: name, id, ..
-        } = &**self.stream;
+        let (name, id) = (self.name(), &self.stream.id);
         let is_number = table.is_rowid(id) && table.alias().is_none();
         is_number.then(|| {
             self.warning(format!(
@@ -68,9 +65,7 @@ impl StreamCheck<'_> {
 
     /// Whether the id of a deleted last record is given out again.
     fn reuses_ids(&self, table: &Table) -> Result<bool> {
-        let Stream {
-            table: name, id, ..
-        } = &**self.stream;
+        let (name, id) = (self.stream.relation(), &self.stream.id);
         if !table.is_rowid(id) && table.alias() != Some(id) {
             return Ok(false);
         }

@@ -32,7 +32,12 @@ impl StreamCheck<'_> {
             (read, table.affinity(name).unwrap_or(Affinity::Blob))
         };
         let expressions: Vec<_> = names.iter().map(read).collect();
-        let sample = match sample(self.connection, &self.stream.table, table, &expressions) {
+        let sample = match sample(
+            self.connection,
+            &self.stream.relation(),
+            table,
+            &expressions,
+        ) {
             Ok(sample) => sample,
             Err(error) => {
                 // Others may be served up to it.
@@ -83,9 +88,9 @@ impl Sampled<'_> {
         let instead = self.instead().unwrap_or_else(|| {
             "name a column that has no other values, such as a generated one".to_owned()
         });
-        let (name, table) = (self.name, &stream.table);
+        let (name, table) = (self.name, stream.origin());
         Some(format!(
-            "the {what} column {name} of table {table} holds {}, but it must be {}, since records are ordered and \
+            "the {what} column {name} of the {table} holds {}, but it must be {}, since records are ordered and \
              windows cut by it; {instead}",
             described(ValueRef::from(wrong)),
             position_must_be(stream, name),
@@ -132,7 +137,7 @@ impl Sampled<'_> {
     fn instead(&self) -> Option<String> {
         let (kind, stored) = self.declared();
         let known = Known {
-            table: &self.check.stream.table,
+            table: &self.check.stream.relation(),
             view: self.table.view,
             name: self.name,
             declared: match kind {

@@ -62,7 +62,7 @@ impl ClusteredReader {
                 return Ok(Err(NotRead::NoInteger(name.to_owned())));
             }
         }
-        let name = &view.stream.table;
+        let name = &*view.stream.relation();
         let not_clustered = || NotRead::NotClustered(view.key().to_owned(), view.id().to_owned());
         let generated: Option<String> = connection
             .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden LIMIT 1")?
@@ -128,7 +128,7 @@ impl ClusteredReader {
         };
         let real = |name: &&str| table.affinity(name) == Some(Affinity::Real);
         Ok(Ok(ClusteredReader {
-            table: name.clone(),
+            table: name.to_owned(),
             seek: format!(
                 "SELECT 1 FROM {0} AS t WHERE (t.{1}, t.{2}) > (?, ?) ORDER BY t.{1}, t.{2} LIMIT 1",
                 quoted(name),

@@ -12,7 +12,7 @@ use super::super::scan::{self, Scan};
 use super::super::table::Table;
 use super::super::values::Decoder;
 use super::{ClusteredReader, Counted, Key, NotRead, Went};
-use crate::definition::{Declared, Stored, Stream};
+use crate::definition::{Declared, Source, Stored, Stream};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop, StoreError};
 
@@ -53,7 +53,7 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
     };
     Arc::new(View::all(Arc::new(Stream {
         name: "t".into(),
-        table: "t".into(),
+        source: Source::Table("t".into()),
         time: "time".into(),
         id: "id".into(),
         filters: true,
