@@ -56,12 +56,44 @@ def data(folder):
         "if (i < .05) t = i / .05 * .495; else if (i < .95) t = .495 + (i - .05) / .9 * .01; "
         "else t = .505 + (i - .95) / .05 * .495; $1 = 1 + int(t * 5011198); print }"
     )
+    # Tables as people have them: rows in the order of arrival, and an index on time.
+    ordinary = lambda columns: (
+        "CREATE TABLE flows (id INTEGER PRIMARY KEY, time {0} NOT NULL, ended {0} NOT NULL, "
+        "src_comp TEXT NOT NULL, src_port TEXT NOT NULL, dst_comp TEXT NOT NULL, "
+        "dst_port TEXT NOT NULL, protocol INTEGER NOT NULL, packet_count INTEGER NOT NULL, "
+        "byte_count INTEGER NOT NULL)"
+    ).format(columns)
+    from_2026 = 1767225600
+    micros = f"({from_2026} + {{}}) * 1000000 + id * 7919 % 1000000"
+    iso = f"strftime('%Y-%m-%d %H:%M:%S', {from_2026} + {{}}, 'unixepoch') || printf('.%06d', id * 7919 % 1000000)"
+    rest = "src_comp, src_port, dst_comp, dst_port, protocol, packet_count, byte_count"
+
+    def copied(create, time):
+        columns = f"id, {time.format('time')}, {time.format('time + duration')}, {rest}"
+        return (
+            f"sqlite3 {{}} \"ATTACH '{path('even.db')}' AS even; {create}; INSERT INTO flows "
+            f"SELECT {columns} FROM even.flows ORDER BY time, id; "
+            "CREATE INDEX flows_time ON flows (time)\""
+        )
+
+    clustered = ordinary("INTEGER").replace("id INTEGER PRIMARY KEY", "id INTEGER NOT NULL")
+    clustered = clustered[:-1] + ", PRIMARY KEY (time, id)) WITHOUT ROWID"
+    many = "; ".join(
+        f"CREATE TABLE t{at} (id INTEGER PRIMARY KEY, created_at TEXT NOT NULL, name TEXT, value REAL); "
+        f"INSERT INTO t{at} SELECT value, strftime('%Y-%m-%d %H:%M:%S', {from_2026} + value, "
+        f"'unixepoch'), 'name ' || value % 1000, value / 8.0 FROM generate_series(1, {rows // 25})"
+        for at in range(50)
+    )
     made = {
         "flows.txt.gz": f"{FLOWS} generate --rows {rows} | gzip -1 > {{}}",
         "even.db": f"{FLOWS} import {path('flows.txt.gz')} --database {{}}",
         "small.db": f"{FLOWS} generate --rows {rows // 50} | {FLOWS} import - --database {{}}",
         "skewed.db": f"gunzip -c {path('flows.txt.gz')} | awk -v rows={rows} '{skew}' | "
         f"{FLOWS} import - --database {{}}",
+        "ordinary.db": copied(ordinary("INTEGER"), micros),
+        "clustered.db": copied(clustered, micros),
+        "iso.db": copied(ordinary("TEXT"), iso),
+        "many.db": f'sqlite3 {{}} "{many}"',
         "flows.csv": f"sqlite3 -csv -header {path('even.db')} "
         f"'SELECT * FROM flows ORDER BY time, id' > {{}}",
     }
@@ -75,9 +107,39 @@ def data(folder):
 # --- servers ----------------------------------------------------------------------------------
 
 
+# What makes a stream of the tables whose times are not LANL's; `{}` is what these are declared to be.
+COLUMNS = """[[streams]]
+name = "flows"
+table = "flows"
+time = "time"
+id = "id"
+columns = [
+    {{ name = "id", type = "integer" }},
+    {{ name = "time", {0} }},
+    {{ name = "ended", {0} }},
+    {{ name = "src_comp", type = "text" }},
+    {{ name = "src_port", type = "text" }},
+    {{ name = "dst_comp", type = "text" }},
+    {{ name = "dst_port", type = "text" }},
+    {{ name = "protocol", type = "integer" }},
+    {{ name = "packet_count", type = "integer" }},
+    {{ name = "byte_count", type = "integer" }},
+]
+"""
+INTEGERS = 'type = "integer"'
+EPOCHS = 'type = "timestamp"'
+ISO = 'type = "timestamp", stored = "iso8601", spelling = "YYYY-MM-DD HH:MM:SS.ffffff"'
+
+
 class Server:
-    def __init__(self, database, **settings):
+    def __init__(self, database, times=None, **settings):
         command = [FLOWS, "serve", "--database", database, "--listen", "127.0.0.1:0"]
+        self.folder = tempfile.TemporaryDirectory()
+        if times:
+            config = os.path.join(self.folder.name, "flows.toml")
+            with open(config, "w") as file:
+                file.write(COLUMNS.format(times))
+            command += ["--config", config]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -108,6 +170,7 @@ class Server:
     def __exit__(self, *_):
         self.process.kill()
         self.process.wait()
+        self.folder.cleanup()
 
 
 class Blog:
@@ -275,6 +338,49 @@ def whole_table(paths, peers):
         ratio("`parquet` against duckdb", 1.0, seconds["parquet"], seconds["duckdb parquet"])
     else:
         missing("`parquet` against duckdb", 1.0, "duckdb")
+
+
+def ordinary_tables(paths):
+    def curl(server, format):
+        url = server.url(f"{STREAM}?format={format}")
+        return lambda: timed(["curl", "-sf", "-o", "/dev/null", url])
+
+    def cursor():
+        command = [OPTIONS.cursor, paths["ordinary.db"]]
+        return float(subprocess.run(command, capture_output=True, text=True).stdout.split()[1])
+
+    with (
+        Server(paths["clustered.db"], INTEGERS) as clustered,
+        Server(paths["clustered.db"], EPOCHS) as epochs,
+        Server(paths["ordinary.db"], INTEGERS) as ordinary,
+        Server(paths["iso.db"], ISO) as iso,
+    ):
+        measures = {
+            "clustered integers": curl(clustered, "json"),
+            "clustered epochs": curl(epochs, "json"),
+            "cursor": cursor,
+            "ordinary json": curl(ordinary, "json"),
+            "ordinary csv": curl(ordinary, "csv"),
+            "ordinary iso": curl(iso, "json"),
+        }
+        for measure in measures.values():
+            measure()
+        seconds = interleaved(measures)
+    for format, target in [("json", 1.3), ("csv", 1.8)]:
+        what = f"`{format}`, ordinary table (rows by id, an index on time), against one cursor"
+        ratio(what, target, seconds[f"ordinary {format}"], seconds["cursor"])
+    what = "`json`, two timestamps from epoch integers, against the same declared integer"
+    ratio(what, 0.8, seconds["clustered epochs"], seconds["clustered integers"])
+    what = "`json`, two timestamps from ISO text, ordinary table, against one of integers"
+    ratio(what, 0.7, seconds["ordinary iso"], seconds["ordinary json"])
+
+
+def inits(paths):
+    seconds = [timed([FLOWS, "init", paths["many.db"]]) for _ in range(5)]
+    value = statistics.median(seconds)
+    detail = "/".join(f"{x:.2g}" for x in (min(seconds), value, max(seconds))) + " s"
+    what = f"`flows init` of 50 tables, {2 * OPTIONS.rows:,} records"
+    row(what, "≤ 2 s", value <= 2, f"{value:.2f} s", detail)
 
 
 def small_windows(paths):
@@ -551,6 +657,10 @@ def main():
     whole_table(paths, peers)
     for peer in peers.values():
         peer.process.kill()
+    say("ordinary tables")
+    ordinary_tables(paths)
+    say("init")
+    inits(paths)
     say("small windows")
     small_windows(paths)
     say("selecting")

@@ -86,7 +86,7 @@ pub struct Database {
     /// `database.mmap_mib`: how much of the file one connection maps, in MiB; 0 maps nothing.
     #[serde(deserialize_with = "whole::<_, _, 0, 1_048_576>")]
     pub mmap_mib: u32,
-    /// `database.page_reader`: whether clustered tables are read straight from their pages.
+    /// `database.page_reader`: whether tables are read straight from their pages where they can be.
     pub page_reader: bool,
 }
 

@@ -12,7 +12,7 @@
 //! | `sqlite/scan.rs` | the scan that a thread runs, and when what it asks is over |
 //! | `sqlite/functions.rs` | SQL functions of ours: a scan's rows, filters |
 //! | `sqlite/query.rs` | the SQL of a scan, of its filters, of positions |
-//! | `sqlite/pages.rs` | the records of a clustered table straight from its pages; filters on them |
+//! | `sqlite/pages.rs` | a table's records straight from its pages; filters on them |
 //! | `sqlite/plan.rs` | how a view is read: by SQL, from pages, or both |
 //! | `sqlite/connection.rs` | a connection on loan: its snapshot, its positions, its scans |
 //! | `sqlite/sample.rs` | a look at some records: both ends and the middle |

@@ -36,7 +36,7 @@ pub(super) struct SqliteConnection {
     connection: Pooled,
     /// The file that it reads.
     file: FileId,
-    /// Whether clustered tables are read straight from their pages.
+    /// Whether tables are read straight from their pages where they can be.
     page_reader: bool,
     /// What the snapshot is of, from its beginning to its end.
     current: Option<Current>,

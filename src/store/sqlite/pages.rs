@@ -5,8 +5,9 @@
 //! section 1.6), and the pages come through SQLite itself (the table-valued function
 //! `sqlite_dbpage`), so that locks, snapshots and the write-ahead log remain its business.
 //!
-//! Only one kind of table is read: clustered by `(time, id)` (`WITHOUT ROWID`), as `flows import`
-//! makes it.
+//! Two kinds of tables are read: clustered by `(time, id)` (`WITHOUT ROWID`), as `flows import` makes
+//! them; and ordinary ones whose id is the rowid, by an index on the time, which is kept as a clustered
+//! table of `(time, rowid)` is.
 //!
 //! What a reader of pages does not verify, it believes. This one verifies that keys are in order and
 //! between those of the page above: then SQLite finds each record where this reader does, and no page
@@ -20,6 +21,7 @@ mod find;
 mod key;
 mod page;
 mod record;
+mod rows;
 mod walk;
 
 use rusqlite::{Connection, Result};
@@ -31,6 +33,7 @@ pub(super) use find::NotRead;
 pub(super) use key::Key;
 use key::KeyRange;
 use page::Sizes;
+use rows::RowReader;
 use walk::Walk;
 
 /// The most columns of a table that is read.
@@ -40,18 +43,20 @@ const PAGE: &str = "SELECT data FROM sqlite_dbpage('main') WHERE pgno = ?1";
 
 /// Where a table's records are, and how they are laid out.
 #[derive(Debug)]
-pub(super) struct ClusteredReader {
+pub(super) struct PageReader {
     table: String,
     /// SQL that finds what comes after a position.
     seek: String,
     root: u32,
     sizes: Sizes,
-    /// For each column of the stream's query, which value of a record it is.
+    /// For each column of the stream's query, which value of a record, or of a row, it is.
     columns: Vec<usize>,
-    /// For each filter of the view, which value of a record it is about.
+    /// For each filter of the view, which value of a record, or of a row, it is about.
     filtered: Vec<usize>,
     /// For each value of a record, whether SQLite keeps it as a real.
     reals: Vec<bool>,
+    /// Where the rows are that the records point to, if these are an index's.
+    rows: Option<RowReader>,
 }
 
 /// The first records of a range, which were handed over already.
@@ -62,7 +67,7 @@ pub(super) struct Beginning {
     pub(super) last: Key,
 }
 
-impl ClusteredReader {
+impl PageReader {
     /// Hands the range's records that match the filters to the thread's scan, in order. The range's
     /// limit does not count. The filters are those of a view that the reader was found for, but for
     /// what they compare to. `by_sql` does the same by SQL, for what is not plain.

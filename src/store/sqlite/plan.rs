@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Error, Result, Row, Rows, Statement, params_from_iter};
 
-use super::pages::{Beginning, ClusteredReader, Counted, Key, NotRead};
+use super::pages::{Beginning, Counted, Key, NotRead, PageReader};
 use super::query::{Query, SortNeeded, operands};
 use super::scan::{self, Went};
 use super::table::Table;
@@ -24,7 +24,7 @@ const LONGEST_KEPT: usize = 4096;
 /// How the records of a view are read.
 pub(super) struct Plan {
     pub(super) query: Query,
-    reader: std::result::Result<ClusteredReader, NotRead>,
+    reader: std::result::Result<PageReader, NotRead>,
     /// Whether it is of a view of the database, and not of a table.
     of_view: bool,
 }
@@ -70,7 +70,7 @@ impl Plan {
             // What an index finds for a filter, reading all pages does not.
             Err(NotRead::Index)
         } else {
-            let found = ClusteredReader::find(connection, view, table, query.names())?;
+            let found = PageReader::find(connection, view, table, query.names())?;
             let converted = query.converted().map(str::to_owned);
             found.and_then(|reader| converted.map_or(Ok(reader), |c| Err(NotRead::Converted(c))))
         };

@@ -288,7 +288,7 @@ impl Query {
             let distinct = |run: &Run| asked.insert(run.condition.clone());
             runs.extend(self.runs(&range).into_iter().filter(distinct));
         }
-        let plans = |query: &Query| -> rusqlite::Result<Vec<(bool, Vec<String>)>> {
+        let plans = |query: &Query, operands| -> rusqlite::Result<Vec<(bool, Vec<String>)>> {
             let mut plans = Vec::new();
             for run in &runs {
                 let of_one_time = run.of_one_time;
@@ -299,20 +299,30 @@ impl Query {
             }
             Ok(plans)
         };
-        let mut explained = plans(self)?;
+        let filters = std::mem::take(&mut self.filters);
+        let unfiltered: HashSet<_> = if filters.is_empty() {
+            HashSet::new()
+        } else {
+            let plans = plans(self, &[])?;
+            plans.into_iter().flat_map(|(_, steps)| steps).collect()
+        };
+        self.filters = filters;
+        let mut explained = plans(self, operands)?;
         let mut steps = explained.iter().flat_map(|(_, steps)| steps);
         if self.emits && !steps.all(|step| is_in_order(step)) {
             // A row is computed before it is sorted or merged: its values are read when it comes.
             self.emits = false;
-            explained = plans(self)?;
+            explained = plans(self, operands)?;
         }
         for (of_one_time, step) in explained
             .iter()
             .flat_map(|(of_one_time, steps)| steps.iter().map(move |step| (*of_one_time, step)))
         {
+            // An index that gives the order serves no filter.
             self.filters_by_index |= !self.filters.is_empty()
                 && step.contains(" INDEX ")
-                && !step.contains("VIRTUAL TABLE");
+                && !step.contains("VIRTUAL TABLE")
+                && !unfiltered.contains(step);
             let sorted = step.contains("TEMP B-TREE");
             let sort_needed = if !sorted {
                 SortNeeded::Nothing

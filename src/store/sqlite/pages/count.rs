@@ -9,7 +9,7 @@ use super::super::scan;
 use super::Key;
 use super::page::Page;
 use super::walk::DEEPEST;
-use super::{ClusteredReader, PAGE};
+use super::{PAGE, PageReader};
 
 /// What counting came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(in super::super) enum Counted {
     BySql,
 }
 
-impl ClusteredReader {
+impl PageReader {
     /// Where the record of that number after a position stands, counted from 1.
     pub(in super::super) fn nth(
         &self,
@@ -67,7 +67,7 @@ impl ClusteredReader {
 }
 
 struct Count<'a> {
-    reader: &'a ClusteredReader,
+    reader: &'a PageReader,
     pages: CachedStatement<'a>,
     /// Where counting begins; `None` when it has begun.
     after: Option<Key>,

@@ -3,11 +3,12 @@
 use flows_formats::Type;
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::super::query::quoted;
+use super::super::query::{cast, quoted};
 use super::super::table::{Affinity, Table};
 use super::filters::is_plain;
 use super::page::Sizes;
-use super::{ClusteredReader, MOST_COLUMNS, PAGE};
+use super::rows::RowReader;
+use super::{MOST_COLUMNS, PAGE, PageReader};
 use crate::definition::Stored;
 use crate::selection::{Filter, View};
 
@@ -24,6 +25,8 @@ pub(in super::super) enum NotRead {
     NotClustered(String, String),
     #[error("its {0} is not held as an integer")]
     NoInteger(String),
+    #[error("its {1} is not its INTEGER PRIMARY KEY, or it has no index on {0}")]
+    NoIndex(String, String),
     #[error("its primary key is in descending order")]
     Descending,
     #[error("it has the generated column {0}")]
@@ -42,14 +45,23 @@ pub(in super::super) enum NotRead {
     Index,
 }
 
-impl ClusteredReader {
+/// A b-tree whose records begin with the key and the id.
+struct Tree {
+    /// The name that the schema has it under, and what it is there.
+    name: String,
+    kind: &'static str,
+    /// How many values its records have.
+    values: usize,
+}
+
+impl PageReader {
     /// The reader of the view's table, if it is one that is read. `columns` are those of the query.
     pub(in super::super) fn find(
         connection: &Connection,
         view: &View,
         table: &Table,
         columns: &[String],
-    ) -> Result<std::result::Result<ClusteredReader, NotRead>> {
+    ) -> Result<std::result::Result<PageReader, NotRead>> {
         if connection.prepare(PAGE).is_err() {
             return Ok(Err(NotRead::NoPages));
         }
@@ -63,39 +75,19 @@ impl ClusteredReader {
             }
         }
         let name = &*view.stream.relation();
-        let not_clustered = || NotRead::NotClustered(view.key().to_owned(), view.id().to_owned());
         let generated: Option<String> = connection
             .prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE hidden LIMIT 1")?
             .query_row([name], |row| row.get(0))
             .optional()?;
-        // The order in which a clustered table keeps its columns is that of its primary key's index.
-        let kept: Vec<(Option<String>, bool, bool)> = connection
-            .prepare(
-                "SELECT c.name, c.\"desc\", c.key FROM pragma_index_list(?1) AS i, \
-                 pragma_index_xinfo(i.name) AS c WHERE i.origin = 'pk' ORDER BY c.seqno",
-            )?
-            .query_map([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
-            .collect::<Result<_>>()?;
-        let names: Option<Vec<&str>> = kept.iter().map(|(name, ..)| name.as_deref()).collect();
-        let root = connection
-            .query_row(
-                "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
-                [name],
-                |row| row.get(0),
-            )
-            .optional()?;
-        let (Some(root), Some(names)) = (root, names) else {
-            return Ok(Err(not_clustered()));
+        let found = if table.is_clustered() {
+            clustered(connection, view)?
+        } else {
+            index(connection, view, table)?
         };
-        let is =
-            |at: usize, name: &str| names.get(at).is_some_and(|n| n.eq_ignore_ascii_case(name));
-        let of_key = kept.iter().filter(|(.., key)| *key).count();
-        if !table.is_clustered() || !is(0, view.key()) || !is(1, view.id()) || of_key != 2 {
-            return Ok(Err(not_clustered()));
-        }
-        if kept.iter().any(|(_, descending, _)| *descending) {
-            return Ok(Err(NotRead::Descending));
-        }
+        let (tree, names) = match found {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
+        };
         if let Some(column) = generated {
             return Ok(Err(NotRead::Generated(column)));
         }
@@ -108,10 +100,14 @@ impl ClusteredReader {
         }
         let sizes =
             connection.query_row(PAGE, [1], |row| Ok(Sizes::of(row.get_ref(0)?.as_blob()?)))?;
-        let Some(sizes) = sizes.filter(|sizes| sizes.hold_keys(names.len())) else {
-            return Ok(Err(NotRead::SmallPages(names.len())));
+        let Some(sizes) = sizes.filter(|sizes| sizes.hold_keys(tree.values)) else {
+            return Ok(Err(NotRead::SmallPages(tree.values)));
         };
-        let at = |column: &str| names.iter().position(|n| n.eq_ignore_ascii_case(column));
+        let at = |column: &str| {
+            let named = names.iter().position(|n| n.eq_ignore_ascii_case(column));
+            // A rowid that is no column comes after them.
+            named.or_else(|| table.is_rowid(column).then_some(names.len()))
+        };
         let stored = |filter: &Filter| view.stream.declared(&filter.column).1;
         let mut filtered = Vec::new();
         for filter in &view.filters {
@@ -122,12 +118,36 @@ impl ClusteredReader {
                 _ => return Ok(Err(NotRead::Filter(filter.column.clone()))),
             }
         }
-        // The query has found every column.
-        let Some(columns) = columns.iter().map(|column| at(column)).collect() else {
-            return Ok(Err(not_clustered()));
+        let rowid = names.iter().position(|name| is_alias(table, name));
+        let rowid = rowid.unwrap_or(names.len());
+        let not_found = || NotRead::NotClustered(view.key().to_owned(), view.id().to_owned());
+        let (Some(columns), Some(time)) = (
+            columns.iter().map(|column| at(column)).collect(),
+            at(view.key()),
+        ) else {
+            // The query has found every column, but a rowid may be none.
+            return Ok(Err(not_found()));
         };
-        let real = |name: &&str| table.affinity(name) == Some(Affinity::Real);
-        Ok(Ok(ClusteredReader {
+        let (Some(root), Some(rows)) = (
+            root(connection, tree.kind, &tree.name)?,
+            root(connection, "table", name)?,
+        ) else {
+            return Ok(Err(not_found()));
+        };
+        let real = |name: &String| table.affinity(name) == Some(Affinity::Real);
+        let reals: Vec<_> = names.iter().map(real).collect();
+        let (reals, rows) = if table.is_clustered() {
+            (reals, None)
+        } else {
+            let rows = RowReader {
+                root: rows,
+                reals,
+                rowid,
+                time,
+            };
+            (vec![false; tree.values], Some(rows))
+        };
+        Ok(Ok(PageReader {
             table: name.to_owned(),
             seek: format!(
                 "SELECT 1 FROM {0} AS t WHERE (t.{1}, t.{2}) > (?, ?) ORDER BY t.{1}, t.{2} LIMIT 1",
@@ -139,7 +159,107 @@ impl ClusteredReader {
             sizes,
             columns,
             filtered,
-            reals: names.iter().map(real).collect(),
+            reals,
+            rows,
         }))
     }
+}
+
+/// Where a table or an index begins.
+fn root(connection: &Connection, kind: &str, name: &str) -> Result<Option<u32>> {
+    connection
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE type = ?1 AND name = ?2 COLLATE NOCASE",
+            [kind, name],
+            |row| row.get(0),
+        )
+        .optional()
+}
+
+/// A clustered table as a tree, and the names of its values, in the order of its primary key's index.
+fn clustered(
+    connection: &Connection,
+    view: &View,
+) -> Result<std::result::Result<(Tree, Vec<String>), NotRead>> {
+    let name = &*view.stream.relation();
+    let not_clustered = || NotRead::NotClustered(view.key().to_owned(), view.id().to_owned());
+    let kept: Vec<(Option<String>, bool, bool)> = connection
+        .prepare(
+            "SELECT c.name, c.\"desc\", c.key FROM pragma_index_list(?1) AS i, \
+             pragma_index_xinfo(i.name) AS c WHERE i.origin = 'pk' ORDER BY c.seqno",
+        )?
+        .query_map([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_>>()?;
+    let of_key = kept.iter().filter(|(.., key)| *key).count();
+    let descending = kept.iter().any(|(_, descending, _)| *descending);
+    let Some(names) = kept.into_iter().map(|(name, ..)| name).collect() else {
+        return Ok(Err(not_clustered()));
+    };
+    let names: Vec<String> = names;
+    let is = |at: usize, name: &str| names.get(at).is_some_and(|n| n.eq_ignore_ascii_case(name));
+    if !is(0, view.key()) || !is(1, view.id()) || of_key != 2 {
+        return Ok(Err(not_clustered()));
+    }
+    if descending {
+        return Ok(Err(NotRead::Descending));
+    }
+    let tree = Tree {
+        name: name.to_owned(),
+        kind: "table",
+        values: names.len(),
+    };
+    Ok(Ok((tree, names)))
+}
+
+/// An index of an ordinary table by time and then rowid, as a tree, and the names of the rows' values.
+fn index(
+    connection: &Connection,
+    view: &View,
+    table: &Table,
+) -> Result<std::result::Result<(Tree, Vec<String>), NotRead>> {
+    let (key, id) = (view.key(), view.id());
+    let no_index = || NotRead::NoIndex(key.to_owned(), id.to_owned());
+    // The order of what is cast is not the index's.
+    let is_kept = |name| {
+        table
+            .affinity(name)
+            .is_some_and(|affinity| cast(Type::Integer, affinity).is_none())
+    };
+    if !is_rowid(view, table, id) || !is_kept(key) || key == id {
+        return Ok(Err(no_index()));
+    }
+    // The rowid follows what is indexed; where that names it, it does so twice.
+    let found = connection
+        .prepare(
+            "SELECT i.name, (SELECT count(*) FROM pragma_index_xinfo(i.name)) \
+             FROM pragma_index_list(?1) AS i, pragma_index_xinfo(i.name) AS c, \
+             pragma_index_xinfo(i.name) AS d WHERE NOT i.partial AND c.seqno = 0 AND d.seqno = 1 \
+             AND c.name = ?2 COLLATE NOCASE AND NOT c.\"desc\" AND NOT d.\"desc\" \
+             AND (d.cid = -1 OR d.name = ?3 COLLATE NOCASE) LIMIT 1",
+        )?
+        .query_row([&*view.stream.relation(), key, id], |row| {
+            Ok((row.get(0)?, row.get::<_, u32>(1)? as usize))
+        })
+        .optional()?;
+    let Some((name, values)) = found else {
+        return Ok(Err(no_index()));
+    };
+    let tree = Tree {
+        name,
+        kind: "index",
+        values,
+    };
+    let names = table.columns().map(str::to_owned).collect();
+    Ok(Ok((tree, names)))
+}
+
+/// Whether a column is the rowid, by that or by another name.
+fn is_rowid(view: &View, table: &Table, name: &str) -> bool {
+    name.eq_ignore_ascii_case(view.id()) && (table.is_rowid(name) || is_alias(table, name))
+}
+
+fn is_alias(table: &Table, name: &str) -> bool {
+    table
+        .alias()
+        .is_some_and(|alias| alias.eq_ignore_ascii_case(name))
 }

@@ -1,6 +1,6 @@
-//! A page of a clustered table: SQLite's file format, section 1.6.
+//! A page of a clustered table, of an index or of an ordinary table: SQLite's file format, section 1.6.
 
-use super::record::{Record, varint};
+use super::record::{Record, rowid, varint};
 
 /// How a table's pages are divided.
 #[derive(Clone, Copy, Debug)]
@@ -75,13 +75,8 @@ impl<'p> Page<'p> {
             10 => true,
             _ => return None,
         };
-        let cells = number(bytes, 3, 2)? as usize;
-        let area = match number(bytes, 5, 2)? {
-            0 => 65_536,
-            area => area as usize,
-        };
-        // More cells than SQLite believes.
-        (cells <= (bytes.len() - 8) / 6).then_some(Page {
+        let (cells, area) = cells_and_area(bytes)?;
+        Some(Page {
             bytes,
             sizes,
             leaf,
@@ -124,6 +119,79 @@ impl<'p> Page<'p> {
             plain: in_area && local == length,
         })
     }
+}
+
+/// A page of an ordinary table, whose rows are kept by rowid.
+pub(super) struct TablePage<'p> {
+    bytes: &'p [u8],
+    sizes: Sizes,
+    pub(super) leaf: bool,
+    pub(super) cells: usize,
+    area: usize,
+}
+
+impl<'p> TablePage<'p> {
+    /// A page of an ordinary table, if it is one and has records.
+    pub(super) fn new(bytes: &'p [u8], sizes: Sizes) -> Option<TablePage<'p>> {
+        let leaf = match bytes.first()? {
+            5 => false,
+            13 => true,
+            _ => return None,
+        };
+        let (cells, area) = cells_and_area(bytes)?;
+        (cells > 0).then_some(TablePage {
+            bytes,
+            sizes,
+            leaf,
+            cells,
+            area,
+        })
+    }
+
+    /// The page after the last cell.
+    pub(super) fn right(&self) -> Option<u32> {
+        number(self.bytes, 8, 4)
+    }
+
+    /// Where a cell begins, in the area of cells.
+    #[inline]
+    fn start(&self, at: usize) -> Option<usize> {
+        let pointers = if self.leaf { 8 } else { 12 };
+        let start = number(self.bytes, pointers + 2 * at, 2)? as usize;
+        (start >= self.area && start >= pointers + 2 * self.cells).then_some(start)
+    }
+
+    /// A cell that leads to a page, and the greatest rowid there.
+    pub(super) fn inner_cell(&self, at: usize) -> Option<(u32, i64)> {
+        let start = self.start(at)?;
+        let child = number(self.bytes, start, 4)?;
+        let (rowid, end) = rowid(self.bytes, start + 4)?;
+        (end <= self.sizes.usable).then_some((child, rowid))
+    }
+
+    /// A row's rowid, and where its record begins and ends, if it is all on the page.
+    #[inline]
+    pub(super) fn leaf_cell(&self, at: usize) -> Option<(i64, Option<(u32, u32)>)> {
+        let (length, rowid_at) = varint(self.bytes, self.start(at)?)?;
+        let (rowid, start) = rowid(self.bytes, rowid_at)?;
+        // SQLite keeps the length in 32 bits.
+        let length = u32::try_from(length).ok()? as usize;
+        if length > self.sizes.usable - 35 {
+            return Some((rowid, None));
+        }
+        let end = start + length;
+        (end <= self.sizes.usable).then_some((rowid, Some((start as u32, end as u32))))
+    }
+}
+
+/// How many cells a page has, and where their area begins; `None` if SQLite would not believe it.
+fn cells_and_area(bytes: &[u8]) -> Option<(usize, usize)> {
+    let cells = number(bytes, 3, 2)? as usize;
+    let area = match number(bytes, 5, 2)? {
+        0 => 65_536,
+        area => area as usize,
+    };
+    (cells <= (bytes.len() - 8) / 6).then_some((cells, area))
 }
 
 /// A big-endian unsigned integer of a page's header.

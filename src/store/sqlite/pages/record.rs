@@ -222,6 +222,21 @@ fn integer(bytes: &[u8]) -> i64 {
         .fold(start, |sum, byte| (sum << 8) | i64::from(*byte))
 }
 
+/// A rowid, which is a variable-length integer of up to nine bytes, and where it ends.
+#[inline]
+pub(super) fn rowid(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+    if let Some((rowid, end)) = varint(bytes, at) {
+        return Some((rowid.cast_signed(), end));
+    }
+    // Of the ninth byte all bits count.
+    let nine = bytes.get(at..)?.first_chunk::<9>()?;
+    let (eight, last) = (&nine[..8], nine[8]);
+    let sum = eight
+        .iter()
+        .fold(0, |sum, byte| (sum << 7) | u64::from(byte & 0x7F));
+    Some((((sum << 8) | u64::from(last)).cast_signed(), at + 9))
+}
+
 /// A variable-length integer, section 1.6, and where it ends. Those of nine bytes are of no length or
 /// type that there is.
 #[inline]

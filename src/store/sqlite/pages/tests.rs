@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::super::scan::{self, Scan};
 use super::super::table::Table;
 use super::super::values::Decoder;
-use super::{ClusteredReader, Counted, Key, NotRead, Went};
+use super::{Counted, Key, NotRead, PageReader, Went};
 use crate::definition::{Declared, Source, Stored, Stream};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop, StoreError};
@@ -73,10 +73,10 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
     })))
 }
 
-fn find(connection: &Connection, view: &View) -> Result<ClusteredReader, NotRead> {
+fn find(connection: &Connection, view: &View) -> Result<PageReader, NotRead> {
     let table = Table::inspect(connection, "t").unwrap().unwrap();
     let columns: Vec<_> = view.schema.columns.iter().map(|c| c.name.clone()).collect();
-    ClusteredReader::find(connection, view, &table, &columns).unwrap()
+    PageReader::find(connection, view, &table, &columns).unwrap()
 }
 
 /// The rows that a scan keeps, up to so many, and how it ended.
@@ -106,7 +106,7 @@ fn kept<T>(
 fn from_pages(
     connection: &Connection,
     view: &Arc<View>,
-    reader: &ClusteredReader,
+    reader: &PageReader,
     range: &Range,
     most: usize,
 ) -> (Rows, Went, Vec<Range>) {
@@ -189,15 +189,23 @@ const COLUMNS: [(&str, Type); 5] = [
     ("n", Type::Integer),
 ];
 
-/// A table of `rows` records with integers of every size, strings up to `longest`, and holes.
+/// The kinds of tables that are read.
+const CLUSTERED: &str = "CREATE TABLE t (id INTEGER, time INTEGER, n INTEGER, v TEXT, r REAL, \
+                         PRIMARY KEY (time, id)) WITHOUT ROWID";
+const ORDINARY: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n INTEGER, v TEXT, \
+                        r REAL); CREATE INDEX t_time ON t (time)";
+const KINDS: [&str; 2] = [CLUSTERED, ORDINARY];
+
+/// A clustered table of `rows` records with integers of every size, strings up to `longest`, and holes.
 fn fill(page_size: u32, rows: i64, longest: usize, seed: u64) -> Connection {
+    fill_as(CLUSTERED, page_size, rows, longest, seed)
+}
+
+/// The same of another kind of table.
+fn fill_as(kind: &str, page_size: u32, rows: i64, longest: usize, seed: u64) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     connection
-        .execute_batch(&format!(
-            "PRAGMA page_size = {page_size};
-             CREATE TABLE t (id INTEGER, time INTEGER, n INTEGER, v TEXT, r REAL,
-                             PRIMARY KEY (time, id)) WITHOUT ROWID;"
-        ))
+        .execute_batch(&format!("PRAGMA page_size = {page_size}; {kind};"))
         .unwrap();
     let mut random = fastrand::Rng::with_seed(seed);
     let transaction = connection.unchecked_transaction().unwrap();
@@ -255,40 +263,46 @@ fn every_range_of_plain_records() {
         (4096, 0, 0),
         (4096, 1, 9),
     ] {
-        let connection = fill(page_size, rows, longest, u64::from(page_size));
-        let reader = find(&connection, &view).expect("such a table is read");
-        let complete = from_sql(&connection, &view, &Range::default());
-        let mut random = fastrand::Rng::with_seed(7);
-        for case in 0..60 {
-            let position = |random: &mut fastrand::Rng| {
-                let time = random.i64(-60..60) * random.choice([1, 1000, 1 << 40]).unwrap();
-                let any = random.i64(..rows.max(1));
-                let id = random.choice([i64::MIN, i64::MAX, rows / 2, any]);
-                random.bool().then_some(Position::from(Key {
-                    key: time,
-                    id: id.unwrap(),
-                }))
-            };
-            let (mut after, mut until) = (position(&mut random), position(&mut random));
-            if case == 0 {
-                (after, until) = (None, None);
+        for kind in KINDS {
+            let connection = fill_as(kind, page_size, rows, longest, u64::from(page_size));
+            let reader = find(&connection, &view).expect("such a table is read");
+            let complete = from_sql(&connection, &view, &Range::default());
+            let mut random = fastrand::Rng::with_seed(7);
+            for case in 0..60 {
+                let position = |random: &mut fastrand::Rng| {
+                    let time = random.i64(-60..60) * random.choice([1, 1000, 1 << 40]).unwrap();
+                    let any = random.i64(..rows.max(1));
+                    let id = random.choice([i64::MIN, i64::MAX, rows / 2, any]);
+                    random.bool().then_some(Position::from(Key {
+                        key: time,
+                        id: id.unwrap(),
+                    }))
+                };
+                let (mut after, mut until) = (position(&mut random), position(&mut random));
+                if case == 0 {
+                    (after, until) = (None, None);
+                }
+                let range = Range {
+                    after,
+                    until,
+                    limit: None,
+                };
+                let (read, scanned, left) =
+                    from_pages(&connection, &view, &reader, &range, usize::MAX);
+                assert_eq!(scanned, Went::Done);
+                // Rows that are far from one another are not looked for.
+                assert!(left.is_empty() || kind == ORDINARY, "{page_size}");
+                assert!(
+                    read == from_sql(&connection, &view, &range),
+                    "{page_size} {range:?}"
+                );
             }
-            let range = Range {
-                after,
-                until,
-                limit: None,
-            };
-            let (read, scanned, left) = from_pages(&connection, &view, &reader, &range, usize::MAX);
-            assert_eq!((scanned, left), (Went::Done, vec![]), "{page_size}");
-            assert!(
-                read == from_sql(&connection, &view, &range),
-                "{page_size} {range:?}"
-            );
-        }
-        if complete.len() > 10 {
-            let (read, scanned, _) = from_pages(&connection, &view, &reader, &Range::default(), 10);
-            assert_eq!(scanned, Went::Stopped);
-            assert_eq!(read, complete[..10]);
+            if complete.len() > 10 {
+                let (read, scanned, _) =
+                    from_pages(&connection, &view, &reader, &Range::default(), 10);
+                assert_eq!(scanned, Went::Stopped);
+                assert_eq!(read, complete[..10]);
+            }
         }
     }
 }
@@ -378,43 +392,118 @@ fn records_are_counted_as_sql_counts_them() {
         (4096, 0, 0),
         (4096, 1, 9),
     ] {
-        let connection = fill(page_size, rows, longest, u64::from(page_size));
-        let reader = find(&connection, &view).expect("such a table is read");
-        let mut positions = Vec::new();
-        let mut statement = connection
-            .prepare("SELECT time, id FROM t ORDER BY time, id")
-            .unwrap();
-        let mut found = statement.query([]).unwrap();
-        while let Some(row) = found.next().unwrap() {
-            let (key, id) = (row.get(0).unwrap(), row.get(1).unwrap());
-            positions.push(Key { key, id });
-        }
-        let mut random = fastrand::Rng::with_seed(11);
-        for _ in 0..200 {
-            let any = random.choice(&positions).copied();
-            let moved = random.i64(-1..2);
-            let after = any.filter(|_| random.bool()).map(|at| Key {
-                id: at.id.saturating_add(moved),
-                ..at
-            });
-            let number = random.u64(1..=rows.unsigned_abs() + 10);
-            let rest = &positions[positions.partition_point(|at| Some(*at) <= after)..];
-            let expected = match rest.get(number as usize - 1) {
-                Some(position) => Counted::At(*position),
-                None => Counted::Short(number - rest.len() as u64),
-            };
-            // About so many records on, but for what is less than the largest leaf.
-            if let Some(cut) = reader.split(&connection, after, number).unwrap() {
-                let passed = rest.iter().position(|at| *at == cut).expect("a record's") as u64 + 1;
-                assert!(
-                    passed <= 2 * number + 2000 && number <= 2 * passed + 2000,
-                    "{passed}, not {number}"
-                );
+        for kind in KINDS {
+            let connection = fill_as(kind, page_size, rows, longest, u64::from(page_size));
+            let reader = find(&connection, &view).expect("such a table is read");
+            let mut positions = Vec::new();
+            let mut statement = connection
+                .prepare("SELECT time, id FROM t ORDER BY time, id")
+                .unwrap();
+            let mut found = statement.query([]).unwrap();
+            while let Some(row) = found.next().unwrap() {
+                let (key, id) = (row.get(0).unwrap(), row.get(1).unwrap());
+                positions.push(Key { key, id });
             }
-            let counted = reader.nth(&connection, after, number).unwrap();
-            assert_eq!(counted, expected, "{page_size} {after:?} {number}");
+            let mut random = fastrand::Rng::with_seed(11);
+            for _ in 0..200 {
+                let any = random.choice(&positions).copied();
+                let moved = random.i64(-1..2);
+                let after = any.filter(|_| random.bool()).map(|at| Key {
+                    id: at.id.saturating_add(moved),
+                    ..at
+                });
+                let number = random.u64(1..=rows.unsigned_abs() + 10);
+                let rest = &positions[positions.partition_point(|at| Some(*at) <= after)..];
+                let expected = match rest.get(number as usize - 1) {
+                    Some(position) => Counted::At(*position),
+                    None => Counted::Short(number - rest.len() as u64),
+                };
+                // About so many records on, but for what is less than the largest leaf.
+                if let Some(cut) = reader.split(&connection, after, number).unwrap() {
+                    let passed =
+                        rest.iter().position(|at| *at == cut).expect("a record's") as u64 + 1;
+                    assert!(
+                        passed <= 2 * number + 2000 && number <= 2 * passed + 2000,
+                        "{passed}, not {number}"
+                    );
+                }
+                let counted = reader.nth(&connection, after, number).unwrap();
+                assert_eq!(counted, expected, "{page_size} {after:?} {number}");
+            }
         }
     }
+}
+
+#[test]
+fn rows_in_the_order_of_arrival_are_read_from_their_pages() {
+    let view = view(&COLUMNS);
+    for index in ["(time)", "(time, id)", "(time, id, v)"] {
+        for (order, page_size) in [
+            // In order; nearly; from two writers; some of it late; ids of every length.
+            ("id / 3", 512),
+            ("id + abs(random()) % 20", 512),
+            ("(id % 2) * 5 + id / 2", 1024),
+            ("CASE id % 50 WHEN 0 THEN id - 900 ELSE id END", 4096),
+            ("id", 65536),
+        ] {
+            let connection = fill_as(ORDINARY, page_size, 5_000, 30, 3);
+            connection
+                .execute_batch(&format!(
+                    "DROP INDEX t_time; UPDATE t SET id = id - 2500;
+                     UPDATE t SET time = {order}; CREATE INDEX i ON t {index}"
+                ))
+                .unwrap();
+            let reader = find(&connection, &view).unwrap();
+            let range = Range {
+                after: Some(Position::end_of(-2000)),
+                ..Range::default()
+            };
+            for range in [Range::default(), range] {
+                let (read, scanned, left) =
+                    from_pages(&connection, &view, &reader, &range, usize::MAX);
+                assert_eq!((scanned, left), (Went::Done, vec![]), "{order} {index}");
+                assert!(
+                    read == from_sql(&connection, &view, &range),
+                    "{order} {index}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_that_an_index_has_otherwise_is_for_sql_and_so_are_nulls() {
+    let view = view(&COLUMNS);
+    let connection = fill_as(ORDINARY, 1024, 2_000, 30, 3);
+    connection
+        .execute_batch(
+            "UPDATE t SET time = id; UPDATE t SET time = NULL WHERE id = 7;
+             UPDATE t SET v = printf('%.*c', 5000, 'x') WHERE id % 100 = 0;
+             ALTER TABLE t ADD COLUMN late; UPDATE t SET late = 1 WHERE id > 1000",
+        )
+        .unwrap();
+    let reader = find(&connection, &view).unwrap();
+    let after = Range {
+        after: Some(Position::end_of(i64::MIN)),
+        ..Range::default()
+    };
+    let (read, scanned, left) = from_pages(&connection, &view, &reader, &after, usize::MAX);
+    assert_eq!(scanned, Went::Done);
+    assert!(
+        !left.is_empty() && left.len() < 60,
+        "asked {} times",
+        left.len()
+    );
+    assert!(read == from_sql(&connection, &view, &after));
+    // From its beginning, the record without a time ends the scan, as SQL would.
+    let all = Range::default();
+    let (_, scanned, ended) = kept(&view, usize::MAX, || {
+        reader.scan(&connection, &all, &[], None, &mut |range| {
+            hand_over(&connection, &view, range, "1")
+        })
+    });
+    assert!(scanned.is_ok(), "{scanned:?}");
+    assert!(ended.unwrap().to_string().contains("null"));
 }
 
 #[test]
@@ -425,11 +514,24 @@ fn other_tables_are_left_to_sql() {
     for (table, why) in [
         (
             "id INTEGER PRIMARY KEY, time INTEGER)".to_owned(),
-            "the table is not WITHOUT ROWID",
+            "it has no index on time",
+        ),
+        (
+            "id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX i ON t (time DESC)".to_owned(),
+            "it has no index on time",
+        ),
+        (
+            "id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX i ON t (time) WHERE time > 1"
+                .to_owned(),
+            "it has no index on time",
+        ),
+        (
+            "id INTEGER PRIMARY KEY, time TEXT); CREATE INDEX i ON t (time)".to_owned(),
+            "it has no index on time",
         ),
         (
             "id INTEGER, time INTEGER, PRIMARY KEY (time, id))".to_owned(),
-            "PRIMARY KEY (time, id)",
+            "its id is not its INTEGER PRIMARY KEY",
         ),
         (
             format!("id INTEGER, time INTEGER, PRIMARY KEY (id, time)) {without}"),

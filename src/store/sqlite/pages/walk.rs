@@ -10,7 +10,8 @@ use super::filters::Test;
 use super::key::{Key, KeyRange};
 use super::page::{Cell, Page};
 use super::record::Layout;
-use super::{Beginning, ClusteredReader, MOST_COLUMNS, PAGE};
+use super::rows::{Row, Rows};
+use super::{Beginning, MOST_COLUMNS, PAGE, PageReader};
 use crate::selection::{Filter, Range};
 
 /// How many pages lead to a record at most; SQLite's own bound.
@@ -26,10 +27,12 @@ const OFTEN: u64 = 16;
 const MOST_PLAIN: u64 = 31;
 
 pub(super) struct Walk<'a> {
-    reader: &'a ClusteredReader,
+    reader: &'a PageReader,
     connection: &'a Connection,
     range: KeyRange,
     tests: Vec<Test<'a>>,
+    /// The rows that the records point to, if these are an index's.
+    rows: Option<Rows<'a>>,
     by_sql: &'a mut dyn FnMut(&Range) -> Result<Went>,
     /// Records up to this one are done with, and those before the range never began.
     done: Option<Key>,
@@ -112,7 +115,7 @@ const OTHERS: &str = "SQLite finds other records on it";
 impl<'a> Walk<'a> {
     /// `None` if the filters are for SQL.
     pub(super) fn new(
-        reader: &'a ClusteredReader,
+        reader: &'a PageReader,
         connection: &'a Connection,
         range: KeyRange,
         filters: &'a [Filter],
@@ -127,6 +130,10 @@ impl<'a> Walk<'a> {
             tests: tests
                 .map(|(filter, at)| Test::new(filter, *at))
                 .collect::<Option<_>>()?,
+            rows: reader
+                .rows
+                .as_ref()
+                .map(|rows| Rows::new(rows, reader.sizes, connection)),
             by_sql,
             done: beginning.map(|beginning| beginning.last).max(range.after),
             beginning,
@@ -345,11 +352,14 @@ impl<'a> Walk<'a> {
         for at in from..page.cells {
             let record = self.cell(page, number, at)?.record;
             let usual = record.has_usual_header(self.reader.reals.len());
-            let key = record.key().filter(|key| usual && may_follow(last, *key));
+            let nulls = self.reader.rows.is_some();
+            let key = record
+                .key()
+                .filter(|key| usual && may_follow(last, *key, nulls));
             last = Some(key.ok_or_else(|| self.malformed(number, DISORDER))?);
         }
         match bounds.before {
-            Some(before) if !may_follow(last, whole(before)) => {
+            Some(before) if !may_follow(last, whole(before), false) => {
                 Err(self.malformed(number, DISORDER))
             }
             _ => Ok(Step::Rest),
@@ -361,7 +371,7 @@ impl<'a> Walk<'a> {
     fn classify<'p>(&self, cell: &Cell<'p>, read: &mut Read<'p>) -> RecordKind {
         let (record, reals) = (&cell.record, &self.reader.reals);
         let values = &mut read.values[..reals.len()];
-        if self.tests.is_empty() {
+        if self.tests.is_empty() || self.rows.is_some() {
             if record.read(values, reals).is_none() || !cell.plain {
                 return self.odd(cell);
             }
@@ -425,6 +435,19 @@ impl<'a> Walk<'a> {
             }
             return Ok(Step::After);
         }
+        let mut kind = kind;
+        if let (Some(rows), RecordKind::Plain(_)) = (&mut self.rows, kind) {
+            // Where rows are far from one another, SQL reads them: many at once, between entries that
+            // were verified.
+            kind = match rows.pay() {
+                true => match rows.find(key, &self.tests)? {
+                    Row::Plain => kind,
+                    Row::Passed => RecordKind::Passed(key),
+                    Row::Odd => RecordKind::Odd(key),
+                },
+                false => RecordKind::Odd(key),
+            };
+        }
         self.done = Some(key);
         match kind {
             RecordKind::Odd(_) => return self.leave(key),
@@ -441,11 +464,15 @@ impl<'a> Walk<'a> {
         }
         self.plain += 1;
         let columns = &self.reader.columns;
-        Ok(if scan::record(|at| read.values[columns[at]]) {
-            Step::On
-        } else {
-            Step::Stopped
-        })
+        let goes_on = match &self.rows {
+            None => scan::record(|at| read.values[columns[at]]),
+            Some(rows) => match rows.record() {
+                Some(record) => scan::record(|at| rows.value(key, &record, columns[at])),
+                // It was read a moment ago.
+                None => return Err(self.malformed(number, OTHERS)),
+            },
+        };
+        Ok(if goes_on { Step::On } else { Step::Stopped })
     }
 
     /// Comes by a record that is not handed over: it is before the range, or of its beginning.
@@ -541,11 +568,11 @@ fn before(Key { key, id }: Key) -> Option<Key> {
     }
 }
 
-/// Whether SQLite's order allows a key after another one. Strings of which only a part may be at hand
+/// Whether SQLite's order allows a key after another one, which an index may have with `nulls`. Strings of which only a part may be at hand
 /// are not compared.
-fn may_follow(last: Option<[ValueRef<'_>; 2]>, key: [ValueRef<'_>; 2]) -> bool {
+fn may_follow(last: Option<[ValueRef<'_>; 2]>, key: [ValueRef<'_>; 2], nulls: bool) -> bool {
     let is_string = matches!(key[0], ValueRef::Text(_) | ValueRef::Blob(_));
-    if key[0] == ValueRef::Null || (key[1] == ValueRef::Null && !is_string) {
+    if (key[0] == ValueRef::Null && !nulls) || (key[1] == ValueRef::Null && !is_string) {
         return false;
     }
     let Some(last) = last else {
