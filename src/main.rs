@@ -97,9 +97,10 @@ enum Command {
     /// Pull what is new of a stream into files, each record once
     ///
     /// Each run goes on where the one before stopped, killed or not, until nothing is new. Each file is
-    /// one complete reply, DIR/STREAM-FROM-TO.EXTENSION, named after the positions that it lies between.
-    /// Exit codes: 0 done, 75 try later (the server is gone or busy, another run is pulling, the disk is
-    /// full), 1 broken, 2 wrong usage.
+    /// one complete reply, DIR/STREAM-NUMBER-FROM-TO.EXTENSION, named after its number, so that names sort in
+    /// the order of pulling, and after the positions that it lies between. Exit codes: 0 done, 75 try later
+    /// (the server is gone or busy, another run is pulling, the disk is full), 1 broken (a record cannot be
+    /// sent, or the table ends before what was pulled already), 2 wrong usage.
     Pull {
         /// The stream, such as http://127.0.0.1:5000/api/v1/stream/flows
         url: String,

@@ -1,9 +1,10 @@
 //! Pulls what is new of a stream into a folder: complete files, each record once.
 //!
-//! Each file is one complete reply, named after the positions that it lies between. The next position is
-//! kept beside them, and is noted once a file is complete, just before it gets its name. So the next run
-//! takes up from one that was killed at any moment: the file that is noted gets its name, any other
-//! unfinished one is removed; files that have their names are never looked at again.
+//! Each file is one complete reply, named after its number, so that names sort in the order of pulling, and
+//! after the positions that it lies between. The next position is kept beside them, and is noted once a file
+//! is complete, just before it gets its name. So the next run takes up from one that was killed at any moment:
+//! the file that is noted gets its name, any other unfinished one is removed; files that have their names are
+//! never looked at again.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -87,6 +88,20 @@ pub enum PullError {
         /// What the server said.
         reason: String,
     },
+    /// Where to go on is after the last record there is.
+    #[error(
+        "{} was pulled up to {position}, but the stream {end}: its database may have been restored from a \
+         backup, its table emptied, or its ids may have begun again. What is written up to {position} would not \
+         be pulled. Unless only records at the end were deleted, pull into another folder, or remove \
+         all of this one", folder.display())]
+    Beyond {
+        /// The folder.
+        folder: PathBuf,
+        /// Where the run would go on.
+        position: String,
+        /// Where the stream ends, in words.
+        end: String,
+    },
     /// The folder cannot be used.
     #[error("cannot pull into {}: {reason}", path.display())]
     Folder {
@@ -157,9 +172,24 @@ impl Pull {
             let mut finishing = None;
             loop {
                 let after = pulled.position.clone();
+                let after = after.as_deref();
+                let number = folder.files() + pulled.files + 1;
+                let mut breaks = 0;
                 let page = self.persistently(|| {
-                    let page = server.next(after.as_deref())?;
-                    saved(page, folder, after.as_deref(), bar)
+                    let page = server.next(after, None, self.max_rows)?;
+                    if let Some(end) = &page.table_end {
+                        return Err(self.beyond(after, end).into());
+                    }
+                    let until = page.position.clone();
+                    let saved = saved(page, folder, number, after, bar);
+                    if let Err(Failure::Passing { broke: true, .. }) = saved {
+                        // Once it may be anything. Twice it may be a record, which no retry changes.
+                        breaks += 1;
+                        if breaks == 2 {
+                            server.explain(after, until.as_deref())?;
+                        }
+                    }
+                    saved
                 });
                 // Files get their names one after another, each while the next one is on its way.
                 if let Some(finishing) = finishing.take() {
@@ -181,7 +211,7 @@ impl Pull {
                 bar.set_message(format!("{} files, up to {position}", pulled.files));
                 let finish = scope.spawn(move || match part {
                     Some(part) => part.finish(&position),
-                    None => folder.note(Some(&position), None),
+                    None => folder.note(Some(&position), None, number - 1),
                 });
                 if !more {
                     joined(finish)?;
@@ -190,6 +220,17 @@ impl Pull {
                 finishing = Some(finish);
             }
         })
+    }
+
+    fn beyond(&self, after: Option<&str>, end: &str) -> PullError {
+        PullError::Beyond {
+            folder: self.folder.clone(),
+            position: after.unwrap_or_default().to_owned(),
+            end: match end {
+                "none" => "has no record".to_owned(),
+                end => format!("ends at {end}"),
+            },
+        }
     }
 
     /// Retries what may succeed later, after longer and longer waits.
@@ -202,7 +243,9 @@ impl Pull {
             let (url, reason, after) = match step() {
                 Ok(done) => return Ok(done),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing { url, reason, after }) => (url, reason, after),
+                Err(Failure::Passing {
+                    url, reason, after, ..
+                }) => (url, reason, after),
             };
             let wait = after.unwrap_or_default().max(delay);
             if delay >= LAST_DELAY || wait > LAST_DELAY {
@@ -214,10 +257,11 @@ impl Pull {
     }
 }
 
-/// Writes a page into a file, if there is anything new.
+/// Writes a page into the file of that number, if there is anything new.
 fn saved<'f>(
     page: Page<'_>,
     folder: &'f Folder,
+    number: u64,
     after: Option<&str>,
     bar: &ProgressBar,
 ) -> Result<Done<'f>, Failure> {
@@ -227,6 +271,7 @@ fn saved<'f>(
         empty,
         url,
         mut body,
+        ..
     } = page;
     let Some(position) = position.filter(|position| Some(position.as_str()) != after) else {
         return Ok(Done::default());
@@ -237,16 +282,14 @@ fn saved<'f>(
         part: None,
     };
     if !empty {
-        let mut part = folder.part(after, &position)?;
+        let mut part = folder.part(number, after, &position)?;
         let mut piece = vec![0; 256 * 1024];
         loop {
             let read = match body.read(&mut piece) {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return Err(Failure::passing(&url, broke_off(&error)));
-                }
+                Err(error) => return Err(broke_off(&url, &error)),
             };
             bar.inc(read as u64);
             part.write(&piece[..read])?;
@@ -285,6 +328,8 @@ enum Failure {
         url: String,
         reason: String,
         after: Option<Duration>,
+        /// Whether a reply began, and broke off.
+        broke: bool,
     },
     Final(PullError),
 }
@@ -295,6 +340,7 @@ impl Failure {
             url: url.to_owned(),
             reason,
             after: None,
+            broke: false,
         }
     }
 }

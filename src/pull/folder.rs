@@ -18,6 +18,13 @@ const LOCK: &str = ".flows-pull.lock";
 /// What follows a file's name until it is complete.
 const PART: &str = ".part";
 
+/// How many digits a file's number has, at least, so that names sort in the order of pulling: enough for a
+/// file a second for three centuries.
+const DIGITS: usize = 10;
+
+/// The most bytes that a file's name may have in the file systems there are.
+const LONGEST_NAME: usize = 255;
+
 /// What one run leaves to the next.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct State {
@@ -28,6 +35,9 @@ struct State {
     /// The file that ends there. It is complete, but its name may still end in `.part`.
     #[serde(alias = "whole")]
     complete: Option<String>,
+    /// How many files there were so far. The version before did not number them.
+    #[serde(default)]
+    files: u64,
 }
 
 /// A folder that only this run writes into.
@@ -70,6 +80,7 @@ impl Folder {
                 source: source(pull),
                 position: None,
                 complete: None,
+                files: 0,
             },
             _lock: lock,
         };
@@ -81,6 +92,11 @@ impl Folder {
     /// Where to continue, if anything was pulled.
     pub(super) fn position(&self) -> Option<&str> {
         self.state.position.as_deref()
+    }
+
+    /// How many files there were before this run.
+    pub(super) fn files(&self) -> u64 {
+        self.state.files
     }
 
     /// Reads what the last run left; whether there was one.
@@ -159,7 +175,7 @@ impl Folder {
             return Ok(());
         }
         // The state comes before the first file, so that no file is mistaken for another pull's.
-        self.note(None, None)
+        self.note(None, None, 0)
     }
 
     /// Whether a file of that name is one of this stream, between two positions.
@@ -168,10 +184,17 @@ impl Folder {
             let after = name.strip_prefix(self.stream.as_str())?.strip_prefix('-')?;
             after.strip_suffix(self.extension)?.strip_suffix('.')
         };
-        between().is_some_and(|positions| {
-            let positions = positions.strip_prefix("start").unwrap_or(positions);
+        between().is_some_and(|between| {
+            let is_numbered = between.split_once('-').is_some_and(|(number, positions)| {
+                number.len() >= DIGITS
+                    && number.bytes().all(|byte| byte.is_ascii_digit())
+                    && !positions.is_empty()
+                    && positions.chars().all(is_in_name)
+            });
+            // The version before had no numbers, and no ids that are strings.
+            let positions = between.strip_prefix("start").unwrap_or(between);
             let part_of_one = |letter| matches!(letter, '0'..='9' | '-' | '_');
-            positions.contains('-') && positions.chars().all(part_of_one)
+            is_numbered || positions.contains('-') && positions.chars().all(part_of_one)
         })
     }
 
@@ -180,16 +203,18 @@ impl Folder {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Notes where to continue, and the file that ends there, atomically.
+    /// Notes where to continue, the file that ends there, and how many there are, atomically.
     pub(super) fn note(
         &self,
         position: Option<&str>,
         complete: Option<&str>,
+        files: u64,
     ) -> Result<(), PullError> {
         let state = State {
             source: self.state.source.clone(),
             position: position.map(str::to_owned),
             complete: complete.map(str::to_owned),
+            files,
         };
         let path = self.path.join(STATE);
         let part = self.path.join(format!("{STATE}{PART}"));
@@ -207,16 +232,29 @@ impl Folder {
         })
     }
 
-    /// Starts the file of the records between two positions.
-    pub(super) fn part(&self, after: Option<&str>, until: &str) -> Result<Part<'_>, PullError> {
-        let (from, to) = (in_name(after), in_name(Some(until)));
-        let complete = format!("{}-{from}-{to}.{}", self.stream, self.extension);
+    /// Starts the file of that number, of the records between two positions.
+    pub(super) fn part(
+        &self,
+        number: u64,
+        after: Option<&str>,
+        until: &str,
+    ) -> Result<Part<'_>, PullError> {
+        let (before, extension) = (
+            format!("{}-{number:0DIGITS$}-", self.stream),
+            self.extension,
+        );
+        // Two positions, and a hyphen and a full stop, share what is left.
+        let others = before.len() + extension.len() + PART.len() + 2;
+        let length = LONGEST_NAME.saturating_sub(others) / 2;
+        let (from, to) = (in_name(after, length), in_name(Some(until), length));
+        let complete = format!("{before}{from}-{to}.{extension}");
         let path = self.path.join(format!("{complete}{PART}"));
         let file = new(&path).map_err(|reason| write(&path, reason))?;
         Ok(Part {
             folder: self,
             path,
             complete,
+            number,
             file,
             bytes: 0,
             noted: false,
@@ -230,6 +268,7 @@ pub(super) struct Part<'f> {
     path: PathBuf,
     /// Its name when it is complete.
     complete: String,
+    number: u64,
     file: File,
     /// How many bytes are written.
     pub(super) bytes: u64,
@@ -249,7 +288,8 @@ impl Part<'_> {
         let failed = |reason| write(&self.path, reason);
         self.file.sync_all().map_err(failed)?;
         self.noted = true;
-        self.folder.note(Some(position), Some(&self.complete))?;
+        self.folder
+            .note(Some(position), Some(&self.complete), self.number)?;
         fs::rename(&self.path, self.folder.path.join(&self.complete))
             .and_then(|()| self.folder.sync())
             .map_err(failed)
@@ -278,9 +318,16 @@ fn source(pull: &Pull) -> String {
     source
 }
 
-/// A position in a file's name, where many tools cannot take a colon.
-fn in_name(position: Option<&str>) -> String {
-    position.map_or("start".to_owned(), |position| position.replace(':', "_"))
+/// A position in a file's name, where many tools cannot take a colon or a percent sign. A name is told from
+/// others by its number, so that a long position may be cut off.
+fn in_name(position: Option<&str>, length: usize) -> String {
+    let letters = position.unwrap_or("start").chars().take(length);
+    let replaced = letters.map(|letter| if is_in_name(letter) { letter } else { '_' });
+    replaced.collect()
+}
+
+fn is_in_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_')
 }
 
 /// Opens a file, and not what a symbolic link in its place leads to.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::{self, Read};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use form_urlencoded::Serializer;
 use ureq::http::{HeaderMap, Response};
@@ -13,6 +13,12 @@ use super::{Failure, Pull, PullError};
 
 /// The header that says where a reply ends.
 const POSITION: &str = "flows-position";
+
+/// The header that says where the table ends, if that is before the position that was asked for.
+const TABLE_END: &str = "flows-end";
+
+/// How long to look for the record that breaks a reply.
+const EXPLAINING: Duration = Duration::from_secs(120);
 
 /// How long the server may be silent. A reply's head waits for its first records, and so for a sort.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -33,6 +39,8 @@ pub(super) struct Page<'s> {
     pub(super) more: bool,
     /// Whether there is no record in it.
     pub(super) empty: bool,
+    /// Where the table ends, if that is before where the page begins; `none` if it has no record.
+    pub(super) table_end: Option<String>,
     pub(super) url: String,
     pub(super) body: Box<dyn Read + 's>,
 }
@@ -54,10 +62,16 @@ impl<'p> Server<'p> {
         }
     }
 
-    /// The reply with the records of the next file.
-    pub(super) fn next(&self, after: Option<&str>) -> Result<Page<'_>, Failure> {
-        let limit = self.pull.max_rows.to_string();
+    /// The reply with the next records: those between two positions, at most so many.
+    pub(super) fn next(
+        &self,
+        after: Option<&str>,
+        until: Option<&str>,
+        limit: u64,
+    ) -> Result<Page<'_>, Failure> {
+        let limit = limit.to_string();
         let mut parameters = vec![("format", self.pull.format.name), ("limit", &limit)];
+        parameters.extend(until.map(|until| ("until", until)));
         if let Some(columns) = &self.pull.columns {
             parameters.push(("columns", columns));
         }
@@ -74,6 +88,50 @@ impl<'p> Server<'p> {
         let mut page = self.read(url, after, reply)?;
         page.empty = empty;
         Ok(page)
+    }
+
+    /// Looks for the reason why the page between two positions breaks off, which a server can only tell before
+    /// it has begun to reply: asks for a tenth at a time of what breaks, until nothing of that has left the
+    /// server when it fails. Finds nothing where something else broke the page, or where it takes too long.
+    ///
+    /// # Errors
+    /// The reason; or why the server could not be asked.
+    pub(super) fn explain(&self, after: Option<&str>, until: Option<&str>) -> Result<(), Failure> {
+        let start = Instant::now();
+        let mut after = after.map(str::to_owned);
+        let mut limit = self.pull.max_rows;
+        while limit > 1 {
+            limit = limit.div_ceil(10);
+            loop {
+                let Page {
+                    position,
+                    more,
+                    mut body,
+                    ..
+                } = self.next(after.as_deref(), until, limit)?;
+                let mut piece = vec![0; 256 * 1024];
+                let mut read = || match body.read(&mut piece) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(1),
+                    read => read,
+                };
+                let broke = loop {
+                    match read() {
+                        Ok(0) => break false,
+                        Ok(_) if start.elapsed() < EXPLAINING => {}
+                        Ok(_) => return Ok(()),
+                        Err(_) => break true,
+                    }
+                };
+                if broke {
+                    break;
+                }
+                if !more {
+                    return Ok(());
+                }
+                after = position;
+            }
+        }
+        Ok(())
     }
 
     /// Where a reply says that it ends, and whether there is more.
@@ -117,7 +175,7 @@ impl<'p> Server<'p> {
         }
         let read = reply.into_body().into_reader().read(&mut [0]);
         read.map(|read| read == 0)
-            .map_err(|error| Failure::passing(&url, broke_off(&error)))
+            .map_err(|error| broke_off(&url, &error))
     }
 
     fn url(&self, after: Option<&str>, parameters: &[(&str, &str)]) -> String {
@@ -187,6 +245,7 @@ impl<'p> Server<'p> {
                 url: url.to_owned(),
                 reason,
                 after,
+                broke: false,
             });
         }
         Err(refused(url, reason))
@@ -201,6 +260,8 @@ impl<'p> Server<'p> {
     ) -> Result<Page<'_>, Failure> {
         let (position, more) = self.stated_end(&url, after, reply.headers())?;
         let headers = reply.headers();
+        let table_end = headers.get(TABLE_END);
+        let table_end = table_end.map(|end| String::from_utf8_lossy(end.as_bytes()).into_owned());
         let chunked = headers
             .get("transfer-encoding")
             .is_some_and(|coding| coding == "chunked");
@@ -229,6 +290,7 @@ impl<'p> Server<'p> {
             position,
             more,
             empty: false,
+            table_end,
             url,
             body,
         })
@@ -245,9 +307,14 @@ fn is_without_records(url: &str, headers: &HeaderMap) -> Result<bool, Failure> {
     Ok(count == "0")
 }
 
-/// What an error while a body is read says.
-pub(super) fn broke_off(error: &io::Error) -> String {
-    format!("the reply broke off ({error})")
+/// An error while a body is read.
+pub(super) fn broke_off(url: &str, error: &io::Error) -> Failure {
+    Failure::Passing {
+        url: url.to_owned(),
+        reason: format!("the reply broke off ({error})"),
+        after: None,
+        broke: true,
+    }
 }
 
 fn refused(url: &str, reason: String) -> Failure {

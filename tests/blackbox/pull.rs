@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -16,6 +16,7 @@ use crate::harness::{
     FLOWS, Ran, Server, assert_has, database, flows, folder, generated, run, wait_until,
 };
 use crate::proxy::{KINDS, Proxy};
+use crate::tools::free_port;
 
 const T: &str = r#"
     [[streams]]
@@ -49,7 +50,7 @@ fn pull(folder: &Path, url: &str, arguments: &[&str]) -> Ran {
     )
 }
 
-/// The files by name, in the order in which they follow one another; nothing else is there.
+/// The files, in the order of their names, in which they follow one another; nothing else is there.
 fn files(folder: &Path) -> Vec<(String, String)> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder.join("pulled")).unwrap() {
@@ -58,20 +59,18 @@ fn files(folder: &Path) -> Vec<(String, String)> {
             assert!(name.ends_with(".json") || name.ends_with(".lock"), "{name}");
             continue;
         }
-        let (stream_and_from, to) = name.rsplit_once('-').unwrap();
-        let (_, from) = stream_and_from.split_once('-').unwrap();
-        let to = to.split('.').next().unwrap().to_owned();
         let text = fs::read_to_string(folder.join("pulled").join(&name)).unwrap();
-        assert!(files.insert(from.to_owned(), (to, name, text)).is_none());
+        assert!(files.insert(name, text).is_none());
     }
     let mut from = "start".to_owned();
-    let mut ordered = Vec::new();
-    while let Some((to, name, text)) = files.remove(&from) {
-        ordered.push((name, text));
-        from = to;
+    for (number, name) in (1..).zip(files.keys()) {
+        let (_, numbered) = name.split_once('-').unwrap();
+        let beginning = format!("{number:010}-{from}-");
+        let to = numbered.strip_prefix(&beginning);
+        let to = to.unwrap_or_else(|| panic!("{name} does not follow {from}"));
+        from = to.split('.').next().unwrap().to_owned();
     }
-    assert!(files.is_empty(), "not in the chain: {:?}", files.keys());
-    ordered
+    files.into_iter().collect()
 }
 
 fn all(folder: &Path) -> String {
@@ -94,7 +93,7 @@ fn each_run_pulls_what_is_new() {
         .map(|(name, _)| name)
         .collect();
     assert!(
-        names[0].starts_with("flows-start-") && names[0].ends_with(".ndjson"),
+        names[0].starts_with("flows-0000000001-start-") && names[0].ends_with(".ndjson"),
         "{names:?}"
     );
     assert_eq!(names.len(), 4);
@@ -253,33 +252,312 @@ fn two_runs_at_once_are_one() {
     first.wait().unwrap();
 }
 
+/// Runs a statement on a database.
+fn execute(path: &Path, statement: &str) {
+    let connection = Connection::open(path).unwrap();
+    connection.execute_batch(statement).unwrap();
+}
+
 #[test]
-fn a_stream_that_breaks_leaves_no_file_and_is_tried_again() {
+fn a_record_that_breaks_a_stream_is_named_wherever_it_is() {
     let folder = folder();
-    let path = generated(folder.path(), 30_000);
+    let path = generated(folder.path(), 300_000);
     let server = Server::of(folder.path(), &path);
-    let set = |value: &str| {
-        let update = format!("UPDATE flows SET byte_count = {value} WHERE id = 25000");
-        Connection::open(&path)
-            .unwrap()
-            .execute(&update, [])
-            .unwrap();
-    };
-    let before: i64 = Connection::open(&path)
-        .unwrap()
-        .query_row("SELECT byte_count FROM flows WHERE id = 25000", [], |row| {
-            row.get(0)
-        })
-        .unwrap();
-    let complete = server.document(&format!("{FLOWS}.ndjson"));
-    set("'lots'");
     let url = url(&server, FLOWS);
-    let ran = pull(folder.path(), &url, &["--max-rows", "20000"]);
-    ran.failed(75, &["the next run goes on where this one stopped"]);
-    assert_eq!(files(folder.path()).len(), 1);
-    set(&before.to_string());
-    pull(folder.path(), &url, &["--max-rows", "20000"]).fine();
-    assert!(all(folder.path()) == complete);
+    let kept = "CREATE TABLE kept AS SELECT id, byte_count FROM flows WHERE id IN (10, 250000);
+        UPDATE flows SET protocol = 6 WHERE id IN (10, 250000)";
+    execute(&path, kept);
+    let spoil = |id: u64| {
+        let spoil = format!("UPDATE flows SET byte_count = 'lots' WHERE id = {id}");
+        execute(&path, &spoil);
+    };
+    let mend =
+        "UPDATE flows SET byte_count = (SELECT byte_count FROM kept WHERE kept.id = flows.id)
+        WHERE id IN (SELECT id FROM kept)";
+    let variants = [
+        &["--max-rows", "200000"][..],
+        &["--format", "json"],
+        &["--format", "parquet", "--order", "id"],
+        &["--filter", "protocol=6", "--order", "id"],
+        &["--filter", "protocol=6", "--format", "parquet"],
+        &[
+            "--filter",
+            "src_comp=ne.nobody",
+            "--columns",
+            "byte_count,id",
+        ],
+    ];
+    for (number, arguments) in variants.into_iter().enumerate() {
+        let to = format!("pulled{number}");
+        let pull = || {
+            let arguments = [&["pull", &url, "--to", &to], arguments].concat();
+            run(folder.path(), &arguments)
+        };
+        let count = || {
+            let names = fs::read_dir(folder.path().join(&to)).unwrap();
+            names.count() - 2
+        };
+        // Before the head of the reply, and after it.
+        spoil(10);
+        let start = Instant::now();
+        pull().failed(1, &["500", "byte_count", "id 10"]);
+        assert!(start.elapsed() < Duration::from_secs(5), "{arguments:?}");
+        assert_eq!(count(), 0);
+        execute(&path, mend);
+        spoil(250_000);
+        pull().failed(1, &["500", "byte_count", "id 250000"]);
+        // The page before it, if there is one, stays.
+        assert_eq!(count(), usize::from(arguments[0] == "--max-rows"));
+        execute(&path, mend);
+        pull().fine();
+    }
+    fs::rename(folder.path().join("pulled0"), folder.path().join("pulled")).unwrap();
+    assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
+}
+
+#[test]
+fn a_server_that_is_killed_is_tried_again() {
+    let folder = folder();
+    let path = generated(folder.path(), 400_000);
+    let address = format!("127.0.0.1:{}", free_port());
+    let database = path.to_str().unwrap();
+    let serve = ["serve", "--database", database, "--listen", &address];
+    let server = Server::start(folder.path(), &mut flows(folder.path(), &serve));
+    let url = url(&server, FLOWS);
+    let mut pulling = flows(folder.path(), &["pull", &url, "--to", "pulled"]);
+    let pulling = pulling.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("a file has begun", || {
+        let Ok(mut files) = fs::read_dir(folder.path().join("pulled")) else {
+            return false;
+        };
+        files.any(|file| {
+            let file = file.unwrap();
+            let is_it = file.file_name().to_str().unwrap().starts_with("flows-");
+            is_it && file.metadata().is_ok_and(|metadata| metadata.len() > 0)
+        })
+    });
+    let signal = |signal: &str| {
+        let pid = pulling.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    signal("-STOP");
+    drop(server);
+    signal("-CONT");
+    let ran = pulling.wait_with_output().unwrap();
+    Ran::from(ran).failed(75, &["the next run goes on where this one stopped"]);
+    assert_eq!(files(folder.path()), []);
+    let server = Server::start(folder.path(), &mut flows(folder.path(), &serve));
+    pull(folder.path(), &url, &[]).fine();
+    assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
+}
+
+#[test]
+fn a_table_that_ends_before_what_was_pulled_is_no_empty_run() {
+    for order in ["time", "id"] {
+        let folder = folder();
+        let path = database(folder.path(), TABLE);
+        let fill = |ids: &str| {
+            let sql = format!(
+                "DELETE FROM t; WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT 30)
+                 INSERT INTO t SELECT n, n, 'a' FROM n WHERE n {ids}"
+            );
+            execute(&path, &sql);
+        };
+        fill("<= 20");
+        let server = Server::with(folder.path(), &path, T);
+        let pull = || pull(folder.path(), &url_of(&server), &["--order", order]);
+        let at = |id: u8| match order {
+            "time" => format!("{id}:{id}"),
+            _ => id.to_string(),
+        };
+        pull().fine();
+        let before = format!("pulled was pulled up to {}, but the stream ", at(20));
+        for (ids, end) in [
+            ("<= 3", format!("ends at {}", at(3))),
+            ("< 0", "has no record".to_owned()),
+        ] {
+            fill(ids);
+            // Until someone does something.
+            for _ in 0..2 {
+                pull().failed(1, &[&format!("{before}{end}"), "backup", "another folder"]);
+            }
+        }
+        // Where only records at the end were deleted, it goes on.
+        fill("> 20");
+        assert_has(
+            &pull().fine(),
+            &["pulled 1 file", &format!("up to {}", at(30))],
+        );
+        assert_eq!(all(folder.path()).lines().count(), 30);
+    }
+}
+
+#[test]
+fn a_folder_of_the_version_before_goes_on() {
+    let folder = folder();
+    let path = database(folder.path(), TABLE);
+    execute(&path, "INSERT INTO t VALUES (-5, -7, 'a'), (2, 2, 'b')");
+    let server = Server::with(folder.path(), &path, T);
+    let pulled = folder.path().join("pulled");
+    fs::create_dir(&pulled).unwrap();
+    let state = format!(
+        r#"{{"source":"{} with --format ndjson --order time","position":"-7:-5","whole":"t-start--7_-5.ndjson"}}"#,
+        url_of(&server)
+    );
+    fs::write(pulled.join(".flows-pull.json"), state).unwrap();
+    // Noted, but killed before it got its name; and the beginning of another.
+    fs::write(pulled.join("t-start--7_-5.ndjson.part"), "old").unwrap();
+    fs::write(pulled.join("t--7_-5-2_2.ndjson.part"), "half").unwrap();
+    assert_has(
+        &pull(folder.path(), &url_of(&server), &[]).fine(),
+        &["pulled 1 file"],
+    );
+    let names = || {
+        let names = fs::read_dir(&pulled).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names = names.collect::<Vec<_>>();
+        names.sort();
+        names.split_off(2)
+    };
+    assert_eq!(
+        names(),
+        ["t-0000000001--7_-5-2_2.ndjson", "t-start--7_-5.ndjson"]
+    );
+    assert_eq!(
+        fs::read_to_string(pulled.join("t-start--7_-5.ndjson")).unwrap(),
+        "old"
+    );
+    execute(&path, "INSERT INTO t VALUES (30, 30, 'c')");
+    pull(folder.path(), &url_of(&server), &[]).fine();
+    assert_eq!(names()[1], "t-0000000002-2_2-30_30.ndjson");
+    fs::remove_file(pulled.join(".flows-pull.json")).unwrap();
+    pull(folder.path(), &url_of(&server), &[]).failed(1, &["it is missing, but there is t-"]);
+}
+
+const EVENTS: &str = r#"
+    [[streams]]
+    name = "events"
+    table = "events"
+    time = "at"
+    id = "uuid"
+    columns = [
+        { name = "uuid", type = "text" },
+        { name = "at", type = "timestamp", stored = "iso8601", spelling = "YYYY-MM-DD HH:MM:SS.f*" },
+        { name = "kind", type = "text", nullable = true },
+        { name = "size", type = "integer" },
+    ]
+"#;
+
+/// Ids that are strings, which grow; some are long, and have what neither a URL nor a file's name can.
+#[test]
+fn ids_that_are_strings_and_times_that_are_text_are_pulled() {
+    let folder = folder();
+    let table = "PRAGMA journal_mode = WAL;
+        CREATE TABLE events (uuid TEXT PRIMARY KEY NOT NULL, at TEXT NOT NULL, kind TEXT, size INTEGER NOT NULL);
+        CREATE INDEX i ON events (at, uuid)";
+    let path = database(folder.path(), table);
+    let server = Server::with(folder.path(), &path, EVENTS);
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut insert = |from: u32, to: u32| {
+        let connection = Connection::open(&path).unwrap();
+        let transaction = connection.unchecked_transaction().unwrap();
+        for n in from..to {
+            // As version 7 has it: the time first.
+            let mut uuid = format!(
+                "{n:08x}-0190-7{:03x}-8000-{:012x}",
+                n % 4096,
+                random.u32(..)
+            );
+            if n % 10 == 9 {
+                uuid += &"é/: ü".repeat(40);
+            }
+            let fraction = if n % 4 == 0 {
+                String::new()
+            } else {
+                format!(".{:06}", n % 4 * 1000)
+            };
+            let at = format!(
+                "2026-01-01 {:02}:{:02}:{:02}{fraction}",
+                n / 14400,
+                n / 240 % 60,
+                n / 4 % 60
+            );
+            let kind = (n % 3 > 0).then(|| format!("k{}", n % 3));
+            transaction
+                .execute(
+                    "INSERT INTO events VALUES (?, ?, ?, ?)",
+                    (uuid, at, kind, n),
+                )
+                .unwrap();
+        }
+        transaction.commit().unwrap();
+    };
+    let url = url(&server, "/api/v1/stream/events");
+    let variants = [
+        (&["--order", "time"][..], "order=time"),
+        (&["--order", "id"], "order=id"),
+        (
+            &[
+                "--order",
+                "id",
+                "--filter",
+                "kind=k1",
+                "--columns",
+                "uuid,size",
+            ],
+            "order=id&kind=k1&columns=uuid,size",
+        ),
+        (
+            &[
+                "--filter",
+                "at=gte.1767225660000000",
+                "--filter",
+                "size=lt.2500",
+                "--columns",
+                "at",
+            ],
+            "at=gte.1767225660000000&size=lt.2500&columns=at",
+        ),
+    ];
+    for (from, to) in [(0, 1000), (1000, 1003), (1003, 3000)] {
+        insert(from, to);
+        for (number, (arguments, query)) in variants.into_iter().enumerate() {
+            let folder_name = format!("events{number}");
+            let arguments = [
+                &["pull", &url, "--to", &folder_name, "--max-rows", "101"],
+                arguments,
+            ]
+            .concat();
+            run(folder.path(), &arguments).fine();
+            let half = folder
+                .path()
+                .join(&folder_name)
+                .join("events-0000009999-a-b.ndjson.part");
+            fs::write(&half, "{").unwrap();
+            assert_has(&run(folder.path(), &arguments).fine(), &["nothing new"]);
+            let files = fs::read_dir(folder.path().join(&folder_name)).unwrap();
+            let files = files
+                .map(|file| file.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|e| e == "ndjson"));
+            let mut files = files.collect::<Vec<_>>();
+            files.sort();
+            let pulled = files
+                .iter()
+                .map(|path| fs::read_to_string(path).unwrap())
+                .collect::<String>();
+            assert!(
+                pulled == server.document(&format!("/api/v1/stream/events.ndjson?{query}")),
+                "{query}"
+            );
+            assert!(!half.exists());
+        }
+    }
 }
 
 #[test]
@@ -300,7 +578,7 @@ fn a_full_disk_leaves_no_half_file() {
             .output()
             .unwrap(),
     );
-    ran.failed(75, &["cannot write pulled/flows-start-"]);
+    ran.failed(75, &["cannot write pulled/flows-0000000001-start-"]);
     assert_eq!(files(folder.path()), []);
     pull(folder.path(), &url, &[]).fine();
     assert!(all(folder.path()) == server.document(&format!("{FLOWS}.ndjson")));
@@ -570,7 +848,7 @@ fn no_file_is_reached_through_a_symbolic_link() {
         (".flows-pull.lock", true),
         (".flows-pull.json", true),
         (".flows-pull.json.part", false),
-        ("t-start-1_1.ndjson.part", false),
+        ("t-0000000001-start-1_1.ndjson.part", false),
     ] {
         fs::write(&precious, "{}").unwrap();
         let _ = fs::remove_dir_all(folder.path().join("pulled"));
@@ -618,7 +896,7 @@ fn a_permission_does_not_come_by_itself() {
     ran.failed(
         1,
         &[
-            "cannot write pulled/t-1_1-2_2.ndjson.part",
+            "cannot write pulled/t-0000000002-1_1-2_2.ndjson.part",
             "Permission denied",
         ],
     );
@@ -637,21 +915,25 @@ fn a_complete_file_gets_its_name_and_others_are_left_alone() {
     pull(folder.path(), &url, &[]).fine();
     let at = |name: &str| folder.path().join("pulled").join(name);
     // Killed between the state and the name; a file of another's, and a half one.
-    fs::rename(at("t-start-1_1.ndjson"), at("t-start-1_1.ndjson.part")).unwrap();
+    fs::rename(
+        at("t-0000000001-start-1_1.ndjson"),
+        at("t-0000000001-start-1_1.ndjson.part"),
+    )
+    .unwrap();
     fs::write(at("t-backup.tar.part"), "precious").unwrap();
-    fs::write(at("t-1_1-notes.txt"), "mine").unwrap();
-    fs::write(at("t-1_1-2_2.ndjson.part"), "{").unwrap();
+    fs::write(at("t-0000000002-notes.txt"), "mine").unwrap();
+    fs::write(at("t-0000000002-1_1-2_2.ndjson.part"), "{").unwrap();
     connection
         .execute("INSERT INTO t VALUES (2, 2, 'b')", [])
         .unwrap();
     assert_has(&pull(folder.path(), &url, &[]).fine(), &["pulled 1 file"]);
-    for name in ["t-backup.tar.part", "t-1_1-notes.txt"] {
+    for name in ["t-backup.tar.part", "t-0000000002-notes.txt"] {
         fs::remove_file(at(name)).unwrap();
     }
     assert_eq!(all(folder.path()).lines().count(), 2);
     // What has its name may go at once.
-    fs::remove_file(at("t-start-1_1.ndjson")).unwrap();
-    fs::remove_file(at("t-1_1-2_2.ndjson")).unwrap();
+    fs::remove_file(at("t-0000000001-start-1_1.ndjson")).unwrap();
+    fs::remove_file(at("t-0000000002-1_1-2_2.ndjson")).unwrap();
     assert_has(
         &pull(folder.path(), &url, &[]).fine(),
         &["nothing new", "up to 2:2"],
