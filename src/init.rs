@@ -51,14 +51,22 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
     let streams = drafts.iter().flatten().map(|draft| &draft.stream);
     let streams: Vec<_> = streams.cloned().collect();
     let findings = check_described(database, &streams);
-    let (mut streams, mut sections, mut others) = (0, String::new(), String::new());
+    let (mut streams, mut sections) = (0, String::new());
+    let mut others: Vec<(String, Vec<String>)> = Vec::new();
     for (table, draft) in tables.iter().zip(drafts) {
         match draft.and_then(|draft| draft.section(table, &names, &findings)) {
             Ok(section) => {
                 streams += 1;
                 sections.push_str(&section);
             }
-            Err(why) => others.push_str(&why),
+            Err(why) => {
+                let name = format!("the {} {}", kind(table), table.name);
+                // Many tables of one database have the same reason.
+                match others.iter_mut().find(|(known, _)| *known == why) {
+                    Some((_, names)) => names.push(name),
+                    None => others.push((why, vec![name])),
+                }
+            }
         }
     }
     let mut text = comment(&format!(
@@ -84,7 +92,10 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
         text.push_str(&comment("The database has no tables."));
     }
     text.push_str(&sections);
-    text.push_str(&others);
+    for (why, names) in others {
+        text.push_str(&comment(&format!("\nNot streamed: {}:", names.join(", "))));
+        text.push_str(&why);
+    }
     Ok(Written { text, streams })
 }
 
@@ -98,11 +109,11 @@ struct Draft {
 
 /// The stream of a table; or the comment that says why there is none.
 fn draft(table: &Table, names: &mut Names<'_>, formats: &Registry) -> Result<Draft, String> {
-    let choice = choose(table).map_err(|why| refused(table, &why, ""))?;
+    let choice = choose(table).map_err(|why| comment(&why))?;
     let name = names.of_stream(&table.name);
     let text = section(table, &choice, &name, names, &[]);
     // What is written is what will be read.
-    let refused = |why: String| refused(table, &why, &text);
+    let refused = |why: String| refused(&why, &text);
     let config = Config::parse(&text, formats).map_err(|error| refused(error.to_string()))?;
     let [stream] = &config.streams[..] else {
         return Err(refused("its section is not one stream".to_owned()));
@@ -130,7 +141,7 @@ impl Draft {
                 Finding::Warning(text) => warnings.extend(text.strip_prefix(&about)),
                 Finding::Error(text) => {
                     if let Some(why) = text.strip_prefix(&about) {
-                        return Err(refused(table, why, &self.text));
+                        return Err(refused(why, &self.text));
                     }
                 }
                 Finding::Fine(_) => {}
@@ -141,8 +152,10 @@ impl Draft {
 }
 
 /// The comment that says why a table is not streamed, with the section that would be its.
-fn refused(table: &Table, why: &str, section: &str) -> String {
-    let kind = if table.view { "view" } else { "table" };
-    let title = format!("Not streamed: the {kind} {}: {why}", table.name);
-    format!("\n{}{}", comment(&title), commented_out(section))
+fn refused(why: &str, section: &str) -> String {
+    format!("{}{}", comment(why), commented_out(section))
+}
+
+fn kind(table: &Table) -> &'static str {
+    if table.view { "view" } else { "table" }
 }

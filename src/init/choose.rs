@@ -47,10 +47,13 @@ fn time(table: &Table) -> Result<(String, String), String> {
         }
         let is_null = is_time(column) && *nulls > 0;
         is_null.then(|| {
+            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
             format!(
-                "{name}: {nulls} of {} sampled values are null; a stream with `query = \"SELECT … WHERE {name} \
-                 IS NOT NULL\"` in the place of `table` has the others",
-                table.sampled
+                "{name}: {nulls} of {} sampled values are null; with \
+                 `query = 'SELECT * FROM {} WHERE {} IS NOT NULL'` in the place of `table`, a stream has the others",
+                table.sampled,
+                quoted(&table.name),
+                quoted(name)
             )
         })
     });

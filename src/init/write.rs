@@ -48,6 +48,11 @@ pub(super) fn section(
         line(comment(&format!("guessed: {why}")).trim_end());
         line(&format!("{key} = {value}"));
     }
+    if table.sampled == 0 {
+        line(
+            "# guessed: there is no record to see, so that only the declared types say what these are",
+        );
+    }
     line("columns = [");
     for column in &table.columns {
         let is_position = [&choice.time, &choice.id].contains(&&column.name);
@@ -62,10 +67,9 @@ pub(super) fn section(
             None => format!("    {declared}"),
             Some(why) => format!("    # {declared} # {why}"),
         };
-        let mut notes: Vec<_> = column
-            .found
-            .guessed
-            .iter()
+        let guessed = column.found.guessed.iter();
+        let mut notes: Vec<_> = guessed
+            .filter(|_| table.sampled > 0)
             .map(|why| format!("guessed: {why}"))
             .collect();
         if is_position && !column.not_null {
@@ -142,6 +146,10 @@ pub(super) fn commented_out(text: &str) -> String {
 pub(super) fn comment(text: &str) -> String {
     let mut comment = String::new();
     for line in text.lines() {
+        if line.is_empty() {
+            comment.push('\n');
+            continue;
+        }
         let mut length = 0;
         // What is to be run stays on one line.
         let mut quoted = false;

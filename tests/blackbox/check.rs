@@ -456,6 +456,47 @@ fn all_rows_finds_every_record_that_would_break_the_stream() {
 }
 
 #[test]
+fn all_rows_says_what_cannot_be_read_and_what_is_not_utf_8() {
+    let folder = folder();
+    ten_records(folder.path());
+    let path = folder.path().join("ten.db");
+    let execute = |sql: &str| Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+    execute(
+        "UPDATE flows SET src_comp = CAST(x'41ff' AS TEXT) WHERE id = 3; PRAGMA wal_checkpoint(TRUNCATE);",
+    );
+    let all_rows = || {
+        run(
+            folder.path(),
+            &["check", "--database", "ten.db", "--all-rows"],
+        )
+    };
+    assert_has(
+        &all_rows().fine(),
+        &[
+            "warning: stream flows: 1 strings are not UTF-8",
+            "all 10 records are as declared",
+        ],
+    );
+    let (root, size): (u32, u32) = Connection::open(&path)
+        .unwrap()
+        .query_row(
+            "SELECT rootpage, page_size FROM sqlite_schema, pragma_page_size WHERE name = 'flows'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .unwrap();
+    let mut pages = fs::read(&path).unwrap();
+    pages[((root - 1) * size) as usize..][..100].fill(0xEE);
+    fs::write(&path, pages).unwrap();
+    let ran = all_rows();
+    ran.failed(2, &["1 error"]);
+    assert_has(
+        &ran.stdout,
+        &["error: stream flows: reading its records ended with: database disk image is malformed"],
+    );
+}
+
+#[test]
 fn all_rows_finds_times_whose_spellings_are_not_in_order() {
     let folder = folder();
     // One time in two spellings: as texts they are in order, and their ids are not.

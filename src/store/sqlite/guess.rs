@@ -13,10 +13,10 @@ use std::ops::RangeInclusive;
 
 use flows_formats::Type;
 use flows_formats::time::Unit;
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 
 use super::query::quoted;
-use super::reading::Reading;
+use super::reading::{Reading, as_integer};
 use crate::definition::{Spelling, Stored};
 use crate::store::description::{Found, is_named_like_a_time};
 use spelled::Look;
@@ -202,6 +202,14 @@ impl<S: Fn(&str) -> bool> Guess<'_, S> {
                 ..certain(Type::Json)
             };
         }
+        if self.is_time && fits(Type::Integer, Stored::Plain) {
+            let found = self.integers();
+            let guessed = found.guessed.or_else(|| self.all("are integers"));
+            return Found {
+                guessed: guessed.map(|why| format!("{why}, as texts")),
+                ..found
+            };
+        }
         if self.is_time {
             let why = self.all(&format!(
                 "are text, but not times of one spelling that sorts as time does, such as {example:?}"
@@ -212,10 +220,8 @@ impl<S: Fn(&str) -> bool> Guess<'_, S> {
     }
 
     fn integers(&self) -> Found {
-        let integers = self.values.iter().filter_map(|value| match value {
-            Value::Integer(integer) => Some(*integer),
-            _ => None,
-        });
+        let integers = self.values.iter();
+        let integers = integers.filter_map(|value| as_integer(ValueRef::from(*value)));
         let within = |least: i64, most: i64| integers.clone().all(|i| (least..=most).contains(&i));
         let (first, last) = (*PLAUSIBLE.start(), *PLAUSIBLE.end());
         for unit in Unit::ALL.into_iter().filter(|_| self.is_time) {
@@ -237,13 +243,8 @@ impl<S: Fn(&str) -> bool> Guess<'_, S> {
         let (first, last) = (*PLAUSIBLE.start() as f64, *PLAUSIBLE.end() as f64);
         let is_within = |value: f64| value >= first && value <= last;
         let kind = Type::Timestamp(Unit::Microsecond);
-        if self.is_time
-            && self
-                .values
-                .iter()
-                .all(|value| number(value).is_some_and(is_within))
-            && self.fits(kind, Stored::EpochReal)
-        {
+        let numbers = || self.values.iter().filter_map(|value| number(value));
+        if self.is_time && numbers().all(is_within) && self.fits(kind, Stored::EpochReal) {
             return Found {
                 stored: Stored::EpochReal,
                 guessed: self.all("are seconds since 1970 of the years 1990 to 2100"),
@@ -251,6 +252,12 @@ impl<S: Fn(&str) -> bool> Guess<'_, S> {
             };
         }
         if self.fits(Type::Real, Stored::Plain) {
+            let is_ms = |value: f64| is_within(value / 1000.0);
+            if self.is_time && numbers().all(is_ms) {
+                let why = self.all("are milliseconds since 1970, as reals");
+                let days = "… / 86400000.0 + 2440587.5";
+                return self.no_time(Type::Real, why.unwrap_or_default(), days);
+            }
             self.or_julian(Type::Real)
         } else {
             self.mixed(Type::Text)
