@@ -4,6 +4,7 @@ use flows_formats::Type;
 
 use super::names::is_secret;
 use crate::store::description::{Column, Table, is_named_like_a_time, words};
+use crate::store::sqlite::quoted;
 
 /// The time and the id.
 pub(super) struct Choice {
@@ -47,7 +48,6 @@ fn time(table: &Table) -> Result<(String, String), String> {
         }
         let is_null = is_time(column) && *nulls > 0;
         is_null.then(|| {
-            let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
             format!(
                 "{name}: {nulls} of {} sampled values are null; with \
                  `query = 'SELECT * FROM {} WHERE {} IS NOT NULL'` in the place of `table`, a stream has the others",
@@ -128,6 +128,7 @@ fn id(table: &Table, time: &str) -> Result<(String, String), String> {
     let can_be = |name: &&String| {
         *name != time
             && !is_secret(name)
+            && !name.is_empty()
             && column(name).is_some_and(|column| {
                 matches!(column.found.kind, Type::Integer | Type::Text) && column.ids
             })

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use flows_formats::Registry;
 
 use crate::config::is_parameter;
-use crate::store::description::words;
+use crate::store::description::{Table, words};
 
 /// The names that were given.
 pub(super) struct Names<'a> {
@@ -43,8 +43,23 @@ impl Names<'_> {
         name
     }
 
-    /// Whether a name is also a parameter of requests.
-    pub(super) fn is_parameter(&self, name: &str) -> bool {
+    /// The name by which a column of a table is sent: another one, where a parameter of requests is called
+    /// so.
+    pub(super) fn of_column(&self, name: &str, table: &Table) -> String {
+        let mut sent = name.to_owned();
+        let is_taken = |sent: &str| {
+            let others = table.columns.iter().filter(|column| column.name != name);
+            others
+                .map(|column| &column.name)
+                .any(|other| other.eq_ignore_ascii_case(sent))
+        };
+        while self.is_parameter(&sent) || (sent != name && is_taken(&sent)) {
+            sent.push('_');
+        }
+        sent
+    }
+
+    fn is_parameter(&self, name: &str) -> bool {
         is_parameter(name, self.formats)
     }
 }

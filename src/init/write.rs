@@ -9,6 +9,7 @@ use super::choose::Choice;
 use super::names::{Names, is_secret};
 use crate::definition::declaration;
 use crate::store::description::{Column, Table};
+use crate::store::sqlite::quoted;
 
 /// The longest line of a comment, where words allow.
 const WIDTH: usize = 100;
@@ -31,19 +32,24 @@ pub(super) fn section(
     };
     line("[[streams]]");
     line(&format!("name = {}", string(name)));
-    line(&format!("table = {}", string(&table.name)));
+    let sent = |name: &str| names.of_column(name, table);
+    match query(table, choice, &sent) {
+        None => line(&format!("table = {}", string(&table.name))),
+        Some(query) => {
+            let why =
+                "a query, since a column of the table is called as a parameter of requests is";
+            line(&format!("# {why}"));
+            line(&format!("query = {}", string(&query)));
+        }
+    }
     for (key, column, why) in [
         ("time", &choice.time, &choice.why_time),
         ("id", &choice.id, &choice.why_id),
     ] {
-        let known = table.columns.iter().find(|known| known.name == *column);
-        let value = match known {
-            Some(known) if hidden(known, names).is_none() => string(column),
-            Some(known) => {
-                let keys = keys(known, key == "time");
-                format!("{{ name = {}, {keys} }}", string(column))
-            }
-            None => format!("{{ name = {}, type = \"integer\" }}", string(column)),
+        let value = if is_listed(table, column) {
+            string(&sent(column))
+        } else {
+            format!("{{ name = {}, type = \"integer\" }}", string(column))
         };
         line(comment(&format!("guessed: {why}")).trim_end());
         line(&format!("{key} = {value}"));
@@ -62,11 +68,13 @@ pub(super) fn section(
             ", nullable = true"
         };
         let keys = keys(column, column.name == choice.time);
-        let declared = format!("{{ name = {}, {keys}{nullable} }},", string(&column.name));
-        let declared = match hidden(column, names) {
-            None => format!("    {declared}"),
-            Some(why) => format!("    # {declared} # {why}"),
-        };
+        let name = string(&sent(&column.name));
+        let declared = format!("{{ name = {name}, {keys}{nullable} }},");
+        if let Some(why) = hidden(column) {
+            // Nor is a word said of its values.
+            line(&format!("    # {declared} # {why}"));
+            continue;
+        }
         let guessed = column.found.guessed.iter();
         let mut notes: Vec<_> = guessed
             .filter(|_| table.sampled > 0)
@@ -81,18 +89,37 @@ pub(super) fn section(
                 line(&format!("    {note}"));
             }
         }
-        line(&declared);
+        line(&format!("    {declared}"));
     }
     line("]");
     text
 }
 
+/// Whether a column is one of the table's own, and not the number that the database gives a record.
+fn is_listed(table: &Table, column: &str) -> bool {
+    table.columns.iter().any(|known| known.name == column)
+}
+
+/// The query that gives each column the name that it is sent by, if one has another.
+fn query(table: &Table, choice: &Choice, sent: &impl Fn(&str) -> String) -> Option<String> {
+    let columns = table.columns.iter();
+    let shown = columns.filter(|column| hidden(column).is_none());
+    let shown: Vec<_> = shown.map(|column| column.name.as_str()).collect();
+    shown.iter().find(|name| sent(name) != **name)?;
+    let number = Some(choice.id.as_str()).filter(|id| !is_listed(table, id));
+    let selected = |name: &str| match (quoted(name), quoted(&sent(name))) {
+        (name, sent) if name == sent => name,
+        (name, sent) => format!("{name} AS {sent}"),
+    };
+    let selected: Vec<_> = number.into_iter().chain(shown).map(selected).collect();
+    let table = quoted(&table.name);
+    Some(format!("SELECT {} FROM {table}", selected.join(", ")))
+}
+
 /// Why a column is not sent, if it is not.
-fn hidden(column: &Column, names: &Names<'_>) -> Option<&'static str> {
+fn hidden(column: &Column) -> Option<&'static str> {
     if is_secret(&column.name) {
         Some("looks like a secret")
-    } else if names.is_parameter(&column.name) {
-        Some("a parameter of requests is called so; `query` can select it AS another name")
     } else if column.name.is_empty() {
         Some("it has no name")
     } else {

@@ -343,6 +343,8 @@ fn names_that_are_hard_to_write() {
              INSERT INTO \"odd \"\"table\n\\ = [x] # '''\" VALUES (1, '2026-01-01 00:00:10', 'x', 'y', 5, 'h', 'n');
              CREATE TABLE \"limit\" (id INTEGER PRIMARY KEY, after INTEGER NOT NULL, created_at INTEGER NOT NULL);
              INSERT INTO \"limit\" VALUES (1, 1, 1767225610);
+             CREATE TABLE metrics (at INTEGER NOT NULL, count INTEGER, count_ TEXT, token TEXT);
+             INSERT INTO metrics VALUES (1767225610, 7, 'x', 's'), (1767225609, 8, 'y', 's');
              CREATE TABLE \"Ωmega\" (id INTEGER PRIMARY KEY, created_at TEXT NOT NULL);
              INSERT INTO \"Ωmega\" VALUES (1, '2026-01-01 00:00:10');
              CREATE TABLE wide (id INTEGER PRIMARY KEY, at TIMESTAMP NOT NULL, {});
@@ -355,20 +357,75 @@ fn names_that_are_hard_to_write() {
     let streams = streams(&server);
     assert_eq!(
         streams,
-        ["odd__table______x_______", "limit_table", "_mega", "wide"],
+        [
+            "odd__table______x_______",
+            "limit_table",
+            "metrics",
+            "_mega",
+            "wide"
+        ],
         "{written}"
     );
     let odd = &records(&server, &streams[0])[0];
     let odd = odd.as_object().unwrap();
-    assert_eq!(odd.len(), 4, "{odd:?}");
+    assert_eq!(odd.len(), 6, "{odd:?}");
+    assert_eq!(
+        (&odd["limit_"], &odd["csv.header_"]),
+        (&5.into(), &"h".into())
+    );
     assert_eq!(odd["the ti\nme"], "2026-01-01T00:00:10.000000Z");
     assert_eq!(odd["a \"b\" 'c' \\d [e] # {f}\t\u{7f}\u{1}"], "x");
     assert_eq!(odd["日本"], "y");
+    let lines = |stream: &str| server.document(&format!("/api/v1/stream/{stream}.ndjson"));
     assert_eq!(
-        records(&server, &streams[1])[0]["created_at"],
-        "2026-01-01T00:00:10Z"
+        lines("limit_table"),
+        "{\"id\":1,\"after_\":1,\"created_at\":\"2026-01-01T00:00:10Z\"}\n"
     );
-    assert_eq!(records(&server, &streams[3])[0]["c299"], 299);
+    // Those that a client cannot ask for by their names have others, and secrets are not even selected.
+    assert_eq!(
+        lines("metrics"),
+        "{\"at\":\"2026-01-01T00:00:09Z\",\"count__\":8,\"count_\":\"y\"}\n\
+         {\"at\":\"2026-01-01T00:00:10Z\",\"count__\":7,\"count_\":\"x\"}\n"
+    );
+    let filtered = server.document("/api/v1/stream/metrics.csv?count__=7&csv.header=false");
+    assert_eq!(filtered, "2026-01-01T00:00:10Z,7,x\n");
+    assert_has(
+        &written,
+        &[
+            r#"query = "SELECT \"rowid\", \"at\", \"count\" AS \"count__\", \"count_\" FROM \"metrics\"""#,
+        ],
+    );
+    assert_eq!(records(&server, "wide")[0]["c299"], 299);
+}
+
+#[test]
+fn the_query_that_it_says_leaves_nulls_out() {
+    let folder = folder();
+    database(
+        folder.path(),
+        "CREATE TABLE holes (id INTEGER PRIMARY KEY, created_at TEXT);
+         INSERT INTO holes VALUES (1, '2026-01-01 00:00:10'), (2, NULL);",
+    );
+    let ran = run(folder.path(), &["init", "made.db"]);
+    let query = ran
+        .stdout
+        .split('`')
+        .find(|part| part.starts_with("query = "));
+    let configuration = format!(
+        "[[streams]]\nname = \"holes\"\n{}\ntime = \"created_at\"\nid = \"id\"\ncolumns = [\
+         {{ name = \"id\", type = \"integer\" }}, \
+         {{ name = \"created_at\", type = \"timestamp\", stored = \"iso8601\" }}]\n",
+        query.unwrap()
+    );
+    let server = Server::with(
+        folder.path(),
+        &folder.path().join("made.db"),
+        &configuration,
+    );
+    assert_eq!(
+        server.document("/api/v1/stream/holes.csv"),
+        "id,created_at\n1,2026-01-01T00:00:10.000000Z\n"
+    );
 }
 
 #[test]
