@@ -4,10 +4,14 @@
 //! |---|---|
 //! | `config/layers.rs` | the sources, one upon the other |
 //! | `config/values.rs` | values that must lie within bounds, or look like something |
+//! | `config/databases.rs` | which databases there are, and which streams are in each |
 //! | `config/streams.rs` | what a stream must be besides |
+//! | `config/columns.rs` | what its columns must be |
 //!
 //! `config/flows.toml` holds every key at its default and is compiled in.
 
+mod columns;
+mod databases;
 mod layers;
 mod streams;
 mod values;
@@ -40,6 +44,8 @@ pub struct Config {
     pub server: Server,
     /// `[database]`
     pub database: Database,
+    /// `[databases.NAME]`
+    pub databases: Vec<Database>,
     /// `[compression]`
     pub compression: Compression,
     /// `[[streams]]`, at least one, with distinct names.
@@ -68,6 +74,9 @@ pub struct Server {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Database {
+    /// The NAME of `[databases.NAME]`; none is `[database]`.
+    #[serde(skip)]
+    pub name: Option<String>,
     /// `database.path`
     #[serde(deserialize_with = "path")]
     pub path: PathBuf,
@@ -174,6 +183,7 @@ impl Config {
         let layers::Settings {
             server,
             database,
+            databases,
             compression,
             streams,
         } = settings;
@@ -182,11 +192,20 @@ impl Config {
             origin,
             reason,
         };
+        let checked = || {
+            let databases = databases::checked(databases)?;
+            let names = databases.iter().filter_map(|known| known.name.as_deref());
+            let names: Vec<_> = names.collect();
+            let streams = streams::checked(streams, &names, formats)?;
+            Ok((databases, streams))
+        };
+        let (databases, streams) = checked().map_err(value)?;
         Ok(Config {
             server,
             database,
+            databases,
             compression,
-            streams: streams::checked(streams, formats).map_err(value)?,
+            streams,
         })
     }
 

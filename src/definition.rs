@@ -19,6 +19,8 @@ pub struct Stream {
     pub name: String,
     /// What its records are read from.
     pub source: Source,
+    /// The name of the database that it is in; none is the one of `[database]`.
+    pub database: Option<String>,
     /// The column that holds a record's time.
     pub time: String,
     /// The column that holds a record's id.

@@ -23,8 +23,8 @@ pub struct TooFew {
 /// Who may open how many.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Connections to the database: no more than are configured.
-    pub connections: u32,
+    /// Connections to each database: no more than are configured.
+    pub connections: Vec<u32>,
     /// Connections of clients at once.
     pub sockets: usize,
     /// What to tell the operator when that is less than was configured.
@@ -32,11 +32,11 @@ pub struct Share {
 }
 
 /// Raises the limit of the process as far as it may be, and divides what it allows: at most half for
-/// connections to the database, the rest for those of clients.
+/// connections to databases, whose pools have these sizes, the rest for those of clients.
 ///
 /// # Errors
-/// There is not enough for one connection.
-pub fn share(pool_size: u32) -> Result<Share, TooFew> {
+/// There is not enough for one connection to each database.
+pub fn share(pool_sizes: &[u32]) -> Result<Share, TooFew> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: maximum,
@@ -47,23 +47,37 @@ pub fn share(pool_size: u32) -> Result<Share, TooFew> {
         // Some systems allow less than they state.
         Err(_) => current,
     };
-    divide(may_open.unwrap_or(u64::MAX), pool_size)
+    divide(may_open.unwrap_or(u64::MAX), pool_sizes)
 }
 
-fn divide(may_open: u64, pool_size: u32) -> Result<Share, TooFew> {
-    let least = RESERVED + 2 * PER_CONNECTION;
+fn divide(may_open: u64, pool_sizes: &[u32]) -> Result<Share, TooFew> {
+    let databases = pool_sizes.len() as u64;
+    let least = RESERVED + 2 * PER_CONNECTION * databases;
     if may_open < least {
         return Err(TooFew { may_open, least });
     }
-    let fitting = (may_open - RESERVED) / 2 / PER_CONNECTION;
-    let connections = u32::try_from(fitting).map_or(pool_size, |fitting| fitting.min(pool_size));
-    let sockets = may_open - RESERVED - u64::from(connections) * PER_CONNECTION;
-    let warning = (connections < pool_size).then(|| {
-        let needed = RESERVED + 2 * PER_CONNECTION * u64::from(pool_size);
+    let all: u64 = pool_sizes.iter().copied().map(u64::from).sum();
+    let fitting = all.min((may_open - RESERVED) / 2 / PER_CONNECTION);
+    // Each database gets one, and of the others as many as its pool is large.
+    let others = |pool_size: u32| {
+        let wanted = u64::from(pool_size) - 1;
+        let others = wanted * (fitting - databases) / (all - databases).max(1);
+        // No more than was wanted.
+        1 + u32::try_from(others).unwrap_or(pool_size)
+    };
+    let connections: Vec<u32> = pool_sizes.iter().copied().map(others).collect();
+    let opened: u64 = connections.iter().copied().map(u64::from).sum();
+    let sockets = may_open - RESERVED - opened * PER_CONNECTION;
+    let warning = (opened < all).then(|| {
+        let needed = RESERVED + 2 * PER_CONNECTION * all;
+        let (databases, key) = match pool_sizes {
+            [_] => ("the database", "database.pool_size"),
+            _ => ("the databases", "pool_size"),
+        };
         format!(
-            "only {may_open} files and sockets may be open at once: {connections} connections to \
-             the database instead of {pool_size}, and {sockets} clients; `ulimit -n {needed}` \
-             allows more, a smaller database.pool_size needs less"
+            "only {may_open} files and sockets may be open at once: {opened} connections to \
+             {databases} instead of {all}, and {sockets} clients; `ulimit -n {needed}` allows more, a \
+             smaller {key} needs less"
         )
     });
     Ok(Share {
@@ -80,19 +94,40 @@ mod tests {
     #[test]
     fn all_that_may_be_open_is_divided_and_no_more() {
         for may_open in 0..2000 {
-            for pool_size in [1, 2, 64, 1024] {
-                let Ok(share) = divide(may_open, pool_size) else {
-                    assert!(may_open < RESERVED + 2 * PER_CONNECTION);
+            for pools in [
+                &[1][..],
+                &[2],
+                &[64],
+                &[1024],
+                &[1, 1],
+                &[64, 64],
+                &[1, 1024, 7],
+            ] {
+                let databases = pools.len() as u64;
+                let Ok(share) = divide(may_open, pools) else {
+                    assert!(may_open < RESERVED + 2 * PER_CONNECTION * databases);
                     continue;
                 };
-                let opened = u64::from(share.connections) * PER_CONNECTION;
-                assert_eq!(RESERVED + opened + share.sockets as u64, may_open);
-                assert!((1..=pool_size).contains(&share.connections), "{share:?}");
-                assert!(share.sockets as u64 >= opened, "{share:?}");
-                assert_eq!(share.warning.is_some(), share.connections < pool_size);
+                let opened: u32 = share.connections.iter().sum();
+                let held = u64::from(opened) * PER_CONNECTION;
+                assert_eq!(RESERVED + held + share.sockets as u64, may_open);
+                assert_eq!(share.connections.len(), pools.len());
+                for (connections, pool) in share.connections.iter().zip(pools) {
+                    assert!((1..=*pool).contains(connections), "{share:?}");
+                }
+                assert!(share.sockets as u64 >= held, "{share:?}");
+                let all: u32 = pools.iter().sum();
+                assert_eq!(share.warning.is_some(), opened < all);
             }
         }
-        let unlimited = divide(u64::MAX, 1024).unwrap();
-        assert_eq!((unlimited.connections, unlimited.warning), (1024, None));
+        let unlimited = divide(u64::MAX, &[1024, 3]).unwrap();
+        assert_eq!(
+            (unlimited.connections, unlimited.warning),
+            (vec![1024, 3], None)
+        );
+        let shared = divide(RESERVED + 6 * PER_CONNECTION, &[64, 64, 1]).unwrap();
+        assert_eq!(shared.connections, [1, 1, 1]);
+        let shared = divide(RESERVED + 20 * PER_CONNECTION, &[60, 20]).unwrap();
+        assert_eq!(shared.connections, [7, 2]);
     }
 }

@@ -39,39 +39,59 @@ use flows_formats::Registry;
 use warp::Filter;
 use warp::reply::Response;
 
+use parameters::StreamRequest;
 use problem::{Problem, shortened};
 
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::definition::Stream;
 use crate::selection::View;
 use crate::store::Store;
 use crate::stream::ContentCoding;
-use crate::stream::connections::Connections;
+use crate::stream::connections::{Connections, OnLoan};
 
 /// What every request needs: the streams, the formats and the connections.
 pub struct App {
     /// The streams, each as the view of all there is in it.
     streams: Vec<Arc<View>>,
     formats: Registry,
-    connections: Connections,
+    /// Those of each database that has a stream, with its name.
+    databases: Vec<(Option<String>, Connections)>,
     /// The codings of replies, best first.
     codings: [ContentCoding; 3],
 }
 
 impl App {
-    /// The application that serves the configured streams from a store.
-    pub fn new(config: &Config, formats: Registry, store: Arc<dyn Store>) -> App {
+    /// The application that serves the configured streams; `store` opens each database of
+    /// [`Config::served`], in its order.
+    pub fn new(
+        config: &Config,
+        formats: Registry,
+        mut store: impl FnMut(&Database) -> Arc<dyn Store>,
+    ) -> App {
+        let on_loan = OnLoan::default();
+        let databases = config.served().into_iter().map(|(database, _)| {
+            let connections = Connections::new(store(database), database.wait, &on_loan);
+            (database.name.clone(), connections)
+        });
         let complete = |stream: &Arc<Stream>| Arc::new(View::all(Arc::clone(stream)));
         App {
             streams: config.streams.iter().map(complete).collect(),
             formats,
-            connections: Connections::new(store, config.database.wait),
+            databases: databases.collect(),
             codings: ContentCoding::all(&config.compression),
         }
     }
 }
 
 impl App {
+    /// The connections to the database that a stream is in.
+    fn connections(&self, stream: &Stream) -> &Connections {
+        let mut databases = self.databases.iter();
+        let found = databases.find(|(name, _)| *name == stream.database);
+        let (_, connections) = found.expect("each database that has a stream has a store");
+        connections
+    }
+
     /// The stream of that name; 404 when there is none.
     fn stream(&self, name: &str) -> Result<&Arc<View>, Problem> {
         let found = self.streams.iter().find(|view| view.stream.name == name);
@@ -87,13 +107,18 @@ impl App {
 fn routes(
     app: &Arc<App>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let of_stream = Arc::clone(app);
     target::target(app)
         .and(request::get_or_head())
         .and(request::no_body())
         .and(request::query())
         .and(warp::ext::get::<request::Shared>())
         .and_then(parameters::asked)
-        .and(connection::borrowed(app))
+        .and_then(move |asked: StreamRequest| {
+            let connections = of_stream.connections(&asked.view.stream).clone();
+            connection::borrowed(asked, connections)
+        })
+        .untuple_one()
         .then(reply::stream)
         .or(catalogue::catalogue(app))
         .unify()

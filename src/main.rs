@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{ADDRESS, Config, DEFAULT_FILE, plain};
+use flows::config::{ADDRESS, Config, DEFAULT_FILE, Database, plain};
+use flows::definition::Stream;
 use flows::descriptors::{self, Share};
 use flows::http::{App, server};
 use flows::lanl::generate::Lines;
@@ -153,7 +154,7 @@ struct Configured {
     /// Read the configuration from here [default: config/flows.toml if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Use this SQLite file, instead of database.path
+    /// Use this SQLite file, instead of database.path; [databases.NAME] keep theirs
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
 }
@@ -167,6 +168,14 @@ impl Configured {
             .or_else(|| default.exists().then_some(default));
         let mut config = Config::load(file, &Registry::load()?).context(Usage)?;
         if let Some(path) = self.database {
+            let is_used = config
+                .streams
+                .iter()
+                .any(|stream| stream.database.is_none());
+            if !is_used {
+                let text = "--database is for the streams of [database], and there is none: each names another";
+                return Err(anyhow!(text)).context(Usage);
+            }
             config.database.path = plain(path);
         }
         Ok(config)
@@ -285,8 +294,6 @@ fn run(command: Command) -> anyhow::Result<()> {
 
 /// Shows what there is to say about configuration and database.
 fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "database {}", config.database.path.display())?;
-    let store = Sqlite::new(&config.database);
     let mut errors = 0;
     let mut show = |findings: Vec<Finding>| -> io::Result<()> {
         let mut out = io::stdout().lock();
@@ -302,24 +309,17 @@ fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    show(store.check(&config.streams))?;
-    for stream in config.streams.iter().filter(|_| all_rows) {
-        let bar = progress_bar();
-        bar.set_message(format!("of {}", stream.name));
-        bar.set_style(progress_style(
-            "{human_pos} records {msg} {spinner}, {elapsed}",
-        ));
-        let findings = store.check_all_rows(stream, &mut |read, total| {
-            if let Some(total) = total.filter(|_| bar.length().is_none()) {
-                bar.set_length(total);
-                let template =
-                    "{human_pos} of {human_len} records {msg} {wide_bar}, {elapsed}, {eta} left";
-                bar.set_style(progress_style(template));
-            }
-            bar.set_position(read);
-        });
-        bar.finish_and_clear();
-        show(findings)?;
+    for (database, streams) in config.served() {
+        let path = database.path.display();
+        match &database.name {
+            None => writeln!(io::stdout(), "database {path}")?,
+            Some(name) => writeln!(io::stdout(), "database {name}: {path}")?,
+        }
+        let store = Sqlite::new(database);
+        show(store.check(&streams))?;
+        for stream in streams.iter().filter(|_| all_rows) {
+            show(every_record(&store, stream))?;
+        }
     }
     match errors {
         0 => Ok(()),
@@ -331,6 +331,26 @@ fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
         )),
     }
     .context(Usage)
+}
+
+/// Reads every record of a stream, with progress.
+fn every_record(store: &Sqlite, stream: &Arc<Stream>) -> Vec<Finding> {
+    let bar = progress_bar();
+    bar.set_message(format!("of {}", stream.name));
+    bar.set_style(progress_style(
+        "{human_pos} records {msg} {spinner}, {elapsed}",
+    ));
+    let findings = store.check_all_rows(stream, &mut |read, total| {
+        if let Some(total) = total.filter(|_| bar.length().is_none()) {
+            bar.set_length(total);
+            let template =
+                "{human_pos} of {human_len} records {msg} {wide_bar}, {elapsed}, {eta} left";
+            bar.set_style(progress_style(template));
+        }
+        bar.set_position(read);
+    });
+    bar.finish_and_clear();
+    findings
 }
 
 /// Prints a configuration for a database that nobody has described.
@@ -356,7 +376,8 @@ fn init(database: PathBuf) -> anyhow::Result<()> {
 fn serve_checked(config: Config) -> anyhow::Result<()> {
     log::start().context("cannot start the log")?;
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    for finding in Sqlite::new(&config.database).check(&config.streams) {
+    let check = |(database, streams): (_, Vec<_>)| Sqlite::new(database).check(&streams);
+    for finding in config.served().into_iter().flat_map(check) {
         match finding {
             Finding::Fine(_) => {}
             Finding::Warning(text) => warnings.push(text),
@@ -397,9 +418,14 @@ struct Bound {
 
 impl Bound {
     fn new(config: &Config) -> anyhow::Result<Bound> {
-        let share = descriptors::share(config.database.pool_size)?;
+        let databases = config.served();
+        let pool_sizes: Vec<_> = databases
+            .iter()
+            .map(|(database, _)| database.pool_size)
+            .collect();
+        let share = descriptors::share(&pool_sizes)?;
         // Each connection keeps a thread that may block; no other work waits for one.
-        let threads = usize::try_from(share.connections)? + 16;
+        let threads = usize::try_from(share.connections.iter().sum::<u32>())? + 16;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .max_blocking_threads(threads)
             .enable_all()
@@ -419,15 +445,20 @@ impl Bound {
     /// Serves until a signal; tells `listening` the address.
     fn serve(
         self,
-        mut config: Config,
+        config: Config,
         listening: impl FnOnce(SocketAddr) -> io::Result<()>,
     ) -> anyhow::Result<()> {
         if let Some(warning) = self.share.warning {
             tracing::warn!("{warning}");
         }
-        config.database.pool_size = self.share.connections;
         let formats = Registry::load()?;
-        let store = Arc::new(Sqlite::new(&config.database));
+        let mut pool_sizes = self.share.connections.into_iter();
+        let store = |database: &Database| -> Arc<dyn Store> {
+            Arc::new(Sqlite::new(&Database {
+                pool_size: pool_sizes.next().unwrap_or(database.pool_size),
+                ..database.clone()
+            }))
+        };
         self.runtime.block_on(async {
             let mut signals = Signals::new()?;
             outgrow_the_log()?;
@@ -532,12 +563,14 @@ fn import_file(source: &Path, config: &Config, append: bool) -> anyhow::Result<(
         rejected,
         rejected_file,
     } = import_interruptibly(source, config, append, bar)?;
+    let stream = config.stream(IMPORTED);
+    let database = stream.map_or(&config.database, |stream| config.database_of(stream));
     let mut out = io::stdout().lock();
     write!(
         out,
         "kept {} lines in {}",
         last - before,
-        config.database.path.display()
+        database.path.display()
     )?;
     if last > before {
         write!(out, " (ids {} to {last})", before + 1)?;
@@ -553,6 +586,9 @@ fn import_file(source: &Path, config: &Config, append: bool) -> anyhow::Result<(
     Ok(())
 }
 
+/// The stream that LANL's flows are imported into.
+const IMPORTED: &str = "flows";
+
 /// Imports into the stream `flows`, until a signal.
 fn import_interruptibly(
     source: Source,
@@ -561,10 +597,10 @@ fn import_interruptibly(
     bar: ProgressBar,
 ) -> anyhow::Result<Imported> {
     let stream = config
-        .stream("flows")
+        .stream(IMPORTED)
         .ok_or_else(|| anyhow!("the configuration has no stream called flows to import into"))
         .context(Usage)?;
-    let (stream, database) = (Arc::clone(stream), config.database.path.clone());
+    let (stream, database) = (Arc::clone(stream), config.database_of(stream).path.clone());
     let interrupt = Interrupt::default();
     let interrupted = interrupt.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()

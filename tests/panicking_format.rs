@@ -93,8 +93,9 @@ fn serve(folder: &Path, sorted: bool) -> SocketAddr {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            let store = Arc::new(Sqlite::new(&config.database));
-            let app = App::new(&config, Registry::load().unwrap(), store);
+            let app = App::new(&config, Registry::load().unwrap(), |database| {
+                Arc::new(Sqlite::new(database))
+            });
             server::serve(
                 listener,
                 usize::MAX,

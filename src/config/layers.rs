@@ -1,5 +1,6 @@
 //! The sources of the configuration, one upon the other: defaults, file, environment.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::Path;
 
@@ -19,6 +20,8 @@ const ENVIRONMENT: &str = "the environment";
 pub(super) struct Settings {
     pub(super) server: Server,
     pub(super) database: Database,
+    #[serde(default)]
+    pub(super) databases: BTreeMap<String, Database>,
     pub(super) compression: Compression,
     pub(super) streams: Vec<RawStream>,
 }
@@ -51,15 +54,37 @@ pub(super) fn read(file: Option<&Path>) -> Result<Settings, ConfigError> {
 
 /// The defaults, and a file's text upon them.
 pub(super) fn laid(text: Option<&str>, origin: &str) -> Result<(Value, Settings), ConfigError> {
-    let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-    if let Some(text) = text {
-        sources = sources.add_source(File::from_str(text, FileFormat::Toml));
-    }
-    // Into JSON, which keeps types apart: `config` would make a number of a string by itself.
-    let merged = sources.build().and_then(Config::try_deserialize);
-    let values = merged.map_err(|error| syntax(origin, &error))?;
+    let merged = |texts: &[&str]| {
+        let mut sources = Config::builder();
+        for text in texts {
+            sources = sources.add_source(File::from_str(text, FileFormat::Toml));
+        }
+        // Into JSON, which keeps types apart: `config` would make a number of a string by itself.
+        let merged = sources.build().and_then(Config::try_deserialize);
+        merged.map_err(|error| syntax(origin, &error))
+    };
+    let defaults: Value = merged(&[DEFAULTS])?;
+    let mut values = match text {
+        Some(text) => merged(&[DEFAULTS, text])?,
+        None => defaults.clone(),
+    };
+    complete_databases(&mut values, &defaults);
     let settings = checked(&values, origin)?;
     Ok((values, settings))
+}
+
+/// Gives each section `[databases.NAME]` the defaults of `[database]`, but for the file's path.
+fn complete_databases(values: &mut Value, defaults: &Value) {
+    let sections = values.get_mut("databases").and_then(Value::as_object_mut);
+    for (_, section) in sections.into_iter().flatten() {
+        let defaults = defaults.get("database").and_then(Value::as_object);
+        let (Some(section), Some(defaults)) = (section.as_object_mut(), defaults) else {
+            continue;
+        };
+        for (key, value) in defaults.iter().filter(|(key, _)| *key != "path") {
+            section.entry(key).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 /// What errors call the file, if there is one.
@@ -114,12 +139,28 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("FLOWS_") && !is_link
 }
 
+/// The name of the variable that replaces a key's value. No shell takes a hyphen in one.
+pub(super) fn variable(key: &str) -> String {
+    let name = key.replace('.', "__").replace('-', "_");
+    format!("FLOWS__{}", name.to_uppercase())
+}
+
 /// The value that a variable replaces.
 fn value_of<'a>(variable: &str, values: &'a mut Value) -> Result<&'a mut Value, ConfigError> {
     let sections = values.as_object_mut().into_iter().flatten();
     let keys = sections.flat_map(|(section, keys)| {
         let keys = keys.as_object_mut().into_iter().flatten();
-        keys.map(move |(key, value)| (format!("FLOWS__{section}__{key}").to_uppercase(), value))
+        keys.flat_map(move |(key, value)| {
+            let name = format!("{section}.{key}");
+            match value {
+                // A section [databases.NAME].
+                Value::Object(keys) => {
+                    let named = |(key, value)| (self::variable(&format!("{name}.{key}")), value);
+                    keys.iter_mut().map(named).collect()
+                }
+                value => vec![(self::variable(&name), value)],
+            }
+        })
     });
     let mut names = Vec::new();
     for (name, value) in keys {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use flows_formats::time::Unit;
-use flows_formats::{Column, Format, Registry, Schema, Type};
+use flows_formats::{Column, Format, Registry, Schema};
 use serde::Deserialize;
 
-use crate::definition::{Declared, NoSpelling, Source, Spelling, Stored, Stream};
+use super::columns::{RawColumn, Role, column};
+use crate::definition::{Source, Stream};
 use crate::selection::PARAMETERS;
 
 /// A section `[[streams]]`.
@@ -16,6 +16,7 @@ pub(super) struct RawStream {
     name: String,
     table: Option<String>,
     query: Option<String>,
+    database: Option<String>,
     time: RawKey,
     id: RawKey,
     #[serde(default = "yes")]
@@ -31,22 +32,6 @@ fn yes() -> bool {
 
 fn json() -> String {
     "json".to_owned()
-}
-
-/// A column of one.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a column, { name = …, type = … }")]
-struct RawColumn {
-    name: String,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    nullable: bool,
-    unit: Option<String>,
-    stored: Option<String>,
-    spelling: Option<String>,
-    precision: Option<u8>,
-    scale: Option<u8>,
 }
 
 /// The time or id column: the name of a column that is sent, or a column.
@@ -69,16 +54,30 @@ impl RawKey {
 }
 
 /// The key of what is wrong, and why it is.
-type Wrong = (String, String);
+pub(super) type Wrong = (String, String);
 
 /// `found` must be `allowed`.
-fn wrong<T>(key: String, found: impl AsRef<str>, allowed: impl AsRef<str>) -> Result<T, Wrong> {
+pub(super) fn wrong<T>(
+    key: String,
+    found: impl AsRef<str>,
+    allowed: impl AsRef<str>,
+) -> Result<T, Wrong> {
     let (found, allowed) = (found.as_ref(), allowed.as_ref());
     Err((key, format!("{found}; it must be {allowed}")))
 }
 
-/// The streams, if each can be served.
-pub(super) fn checked(raw: Vec<RawStream>, formats: &Registry) -> Result<Vec<Arc<Stream>>, Wrong> {
+/// Whether a name can stand in a URL, and in a key.
+pub(super) fn is_name(name: &str) -> bool {
+    let in_url = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !name.is_empty() && name.chars().all(in_url)
+}
+
+/// The streams, if each can be served. `databases` are the names of those that have one.
+pub(super) fn checked(
+    raw: Vec<RawStream>,
+    databases: &[&str],
+    formats: &Registry,
+) -> Result<Vec<Arc<Stream>>, Wrong> {
     if raw.is_empty() {
         return wrong(
             "streams".to_owned(),
@@ -89,7 +88,7 @@ pub(super) fn checked(raw: Vec<RawStream>, formats: &Registry) -> Result<Vec<Arc
     let mut streams: Vec<Arc<Stream>> = Vec::new();
     for (i, raw) in raw.into_iter().enumerate() {
         let key = format!("streams[{i}]");
-        let stream = stream(&key, raw, formats)?;
+        let stream = stream(&key, raw, databases, formats)?;
         if streams.iter().any(|other| other.name == stream.name) {
             let found = format!("another stream is called {:?}", stream.name);
             return wrong(format!("{key}.name"), found, "a name of its own");
@@ -99,10 +98,14 @@ pub(super) fn checked(raw: Vec<RawStream>, formats: &Registry) -> Result<Vec<Arc
     Ok(streams)
 }
 
-fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong> {
+fn stream(
+    key: &str,
+    raw: RawStream,
+    databases: &[&str],
+    formats: &Registry,
+) -> Result<Stream, Wrong> {
     let at = |field: &str| format!("{key}.{field}");
-    let in_url = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if raw.name.is_empty() || !raw.name.chars().all(in_url) {
+    if !is_name(&raw.name) {
         let allowed = "letters, digits, '_' and '-', at least one";
         return wrong(at("name"), format!("{:?}", raw.name), allowed);
     }
@@ -121,6 +124,21 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
             return wrong(key.to_owned(), found, "one of them");
         }
     };
+    if let Some(name) = raw
+        .database
+        .as_deref()
+        .filter(|name| !databases.contains(name))
+    {
+        let allowed = match databases {
+            [] => "left out, since there are no sections [databases.NAME]".to_owned(),
+            names => format!("one of {}, or left out for [database]", names.join(", ")),
+        };
+        return wrong(
+            at("database"),
+            format!("there is no [databases.{name}]"),
+            allowed,
+        );
+    }
     if time == id {
         let found = format!("{id:?} is the time column");
         return wrong(at("id"), found, "another column");
@@ -174,6 +192,7 @@ fn stream(key: &str, raw: RawStream, formats: &Registry) -> Result<Stream, Wrong
         },
         name: raw.name,
         source,
+        database: raw.database,
         time,
         id,
         declared,
@@ -188,145 +207,6 @@ fn text(key: String, text: String, allowed: &str) -> Result<String, Wrong> {
         return wrong(key, format!("{text:?}"), allowed);
     }
     Ok(text)
-}
-
-/// What a column is to its stream.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Time,
-    Id,
-    Other,
-}
-
-impl Role {
-    fn of(name: &str, time: &str, id: &str) -> Role {
-        if name == time {
-            Role::Time
-        } else if name == id {
-            Role::Id
-        } else {
-            Role::Other
-        }
-    }
-}
-
-fn column(key: &str, raw: RawColumn, role: Role) -> Result<Declared, Wrong> {
-    let at = |field: &str| format!("{key}.{field}");
-    if raw.name.is_empty() || raw.name.contains('\0') {
-        return wrong(at("name"), format!("{:?}", raw.name), "a column's name");
-    }
-    if role != Role::Other && raw.nullable {
-        let allowed = "false, since it is the time or id column";
-        return wrong(at("nullable"), "true", allowed);
-    }
-    let kind = kind(key, &raw)?;
-    let allowed = match (role, kind) {
-        (Role::Time, Type::Integer | Type::Timestamp(_))
-        | (Role::Id, Type::Integer | Type::Text)
-        | (Role::Other, _) => None,
-        (Role::Time, _) => Some("\"integer\" or \"timestamp\", since it is the time column"),
-        (Role::Id, _) => Some("\"integer\" or \"text\", since it is the id column"),
-    };
-    if let Some(allowed) = allowed {
-        return wrong(at("type"), format!("{:?}", raw.kind), allowed);
-    }
-    Ok(Declared {
-        stored: stored(key, kind, &raw)?,
-        name: raw.name,
-        kind,
-    })
-}
-
-fn kind(key: &str, raw: &RawColumn) -> Result<Type, Wrong> {
-    let at = |field: &str| format!("{key}.{field}");
-    for (field, is_there, of) in [
-        ("unit", raw.unit.is_some(), &["timestamp"][..]),
-        ("stored", raw.stored.is_some(), &["timestamp", "date"]),
-        ("spelling", raw.spelling.is_some(), &["timestamp"]),
-        ("precision", raw.precision.is_some(), &["decimal"]),
-        ("scale", raw.scale.is_some(), &["decimal"]),
-    ] {
-        if is_there && !of.contains(&raw.kind.as_str()) {
-            let found = format!("a column of type {:?} has none", raw.kind);
-            return wrong(at(field), found, format!("of type {}", of.join(" or ")));
-        }
-    }
-    Ok(match raw.kind.as_str() {
-        "integer" => Type::Integer,
-        "real" => Type::Real,
-        "text" => Type::Text,
-        "blob" => Type::Blob,
-        "date" => Type::Date,
-        "boolean" => Type::Boolean,
-        "json" => Type::Json,
-        "timestamp" => {
-            let name = raw.unit.as_deref().unwrap_or("us");
-            let unit = Unit::ALL.into_iter().find(|unit| unit.name() == name);
-            let Some(unit) = unit else {
-                let allowed = format!("one of {}", Unit::ALL.map(Unit::name).join(", "));
-                return wrong(at("unit"), format!("{name:?}"), allowed);
-            };
-            Type::Timestamp(unit)
-        }
-        "decimal" => {
-            let (Some(precision), Some(scale)) = (raw.precision, raw.scale) else {
-                let field = if raw.scale.is_none() {
-                    "scale"
-                } else {
-                    "precision"
-                };
-                let allowed = "how many digits a decimal has (precision), and of these after the point \
-                               (scale)";
-                return wrong(at(field), "missing", allowed);
-            };
-            if !(1..=38).contains(&precision) {
-                return wrong(at("precision"), precision.to_string(), "from 1 to 38");
-            }
-            if scale > precision {
-                let allowed = "at most the precision";
-                return wrong(at("scale"), scale.to_string(), allowed);
-            }
-            Type::Decimal { precision, scale }
-        }
-        other => {
-            let allowed = format!("one of {}", Type::NAMES.join(", "));
-            return wrong(at("type"), format!("{other:?}"), allowed);
-        }
-    })
-}
-
-fn stored(key: &str, kind: Type, raw: &RawColumn) -> Result<Stored, Wrong> {
-    let at = |field: &str| format!("{key}.{field}");
-    let spelling = match raw.spelling.as_deref().map(str::parse::<Spelling>) {
-        None => None,
-        Some(Ok(spelling)) => Some(spelling),
-        Some(Err(error @ NoSpelling)) => {
-            let found = format!("{:?}", raw.spelling.as_deref().unwrap_or_default());
-            return wrong(at("spelling"), found, error.to_string());
-        }
-    };
-    let stored = match (kind, raw.stored.as_deref()) {
-        (Type::Timestamp(_), Some("iso8601")) => {
-            return Ok(Stored::Iso8601(spelling.unwrap_or(Spelling::USUAL)));
-        }
-        (Type::Date, None | Some("iso8601")) => Stored::Iso8601(Spelling::DAY),
-        (Type::Date, Some("days")) => Stored::Plain,
-        (Type::Timestamp(_), Some("epoch_real")) => Stored::EpochReal,
-        (Type::Timestamp(_), None | Some("epoch")) => Stored::Plain,
-        (kind, Some(other)) => {
-            let allowed = match kind {
-                Type::Date => "one of iso8601, days",
-                _ => "one of epoch, epoch_real, iso8601",
-            };
-            return wrong(at("stored"), format!("{other:?}"), allowed);
-        }
-        (_, None) => Stored::Plain,
-    };
-    if spelling.is_some() {
-        let allowed = "beside stored = \"iso8601\", whose texts it describes";
-        return wrong(at("spelling"), "there is no text to spell", allowed);
-    }
-    Ok(stored)
 }
 
 /// Whether a name is also a parameter of requests.

@@ -72,6 +72,8 @@ impl Stream for Body {
 pub(super) struct Log {
     request: Shared,
     stream: String,
+    /// The name of the stream's database, where it has one.
+    database: Option<String>,
     format: &'static str,
     coding: &'static str,
     window: String,
@@ -89,6 +91,7 @@ impl Log {
         Log {
             request: Shared::clone(&asked.request),
             stream: asked.view.stream.name.clone(),
+            database: asked.view.stream.database.clone(),
             format: asked.format.name,
             coding: asked.coding.name(),
             window: window(asked),
@@ -147,6 +150,7 @@ impl Drop for Log {
         tracing::info!(
             id = self.request.id,
             stream = self.stream,
+            database = self.database,
             format = self.format,
             coding = self.coding,
             window = self.window,

@@ -1,23 +1,19 @@
 //! Borrows a pooled connection, without blocking a thread of the async runtime.
 
-use std::sync::Arc;
+use warp::Rejection;
 
-use warp::{Filter, Rejection};
-
-use super::App;
+use super::parameters::StreamRequest;
 use super::problem::Problem;
-use crate::stream::connections::Lease;
+use crate::stream::connections::{Connections, Lease};
 
-/// A connection; 503 with `Retry-After` when there is none within the configured wait.
-pub(super) fn borrowed(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (Lease,), Error = Rejection> + Clone + use<> {
-    let app = Arc::clone(app);
-    warp::any().and_then(move || {
-        let app = Arc::clone(&app);
-        async move {
-            let lease = app.connections.borrow().await;
-            lease.map_err(|error| Problem::unavailable(error.to_string()).rejection())
-        }
-    })
+/// A connection to the database of the stream that is asked for; 503 with `Retry-After` when there is none
+/// within the configured wait.
+pub(super) async fn borrowed(
+    asked: StreamRequest,
+    connections: Connections,
+) -> Result<(StreamRequest, Lease), Rejection> {
+    match connections.borrow().await {
+        Ok(lease) => Ok((asked, lease)),
+        Err(error) => Err(Problem::unavailable(error.to_string()).rejection()),
+    }
 }

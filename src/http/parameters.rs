@@ -67,8 +67,11 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             // More than once means that all must hold.
             let filter = allowed(&target.view, filter(column, &value)?)?;
             filters.push(filter);
-            bounded(&filters, &target.app.connections.limits())
-                .map_err(|problem| problem.about(&name, Some(&value)))?;
+            bounded(
+                &filters,
+                &target.app.connections(&target.view.stream).limits(),
+            )
+            .map_err(|problem| problem.about(&name, Some(&value)))?;
         } else if !is_option(&target, &name) {
             return Err(unknown(&target, &name, &value));
         } else if others.iter().any(|(known, _)| *known == name) {

@@ -54,6 +54,10 @@ pub(crate) use table::Table;
 /// How long a connection may be idle before it is closed: a burst's go, with their descriptors.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long after a connection could not be opened, because of a lock, the next attempt is made at most:
+/// left alone, the pool makes it 15 seconds.
+const RETRY: Duration = Duration::from_millis(250);
+
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
 /// Pools of read-only connections to one SQLite file.
@@ -132,6 +136,8 @@ impl Sqlite {
             .max_size(settings.pool_size)
             .min_idle(Some(idle))
             .idle_timeout(Some(IDLE))
+            // What could not be opened is tried again after half of this at most.
+            .connection_timeout(2 * RETRY)
             // Its query would be paid by every request; on a broken connection the scan fails by itself.
             .test_on_check_out(false)
             .build_unchecked(manager)

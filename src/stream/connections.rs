@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,27 +24,55 @@ pub struct Connections {
     /// One permit per connection that large streams and their helpers may have: the last quarter is
     /// for small requests, however many clients read slowly.
     large: Arc<Semaphore>,
+    on_loan: OnLoan,
+}
+
+/// How many connections are on loan, of all databases: each may keep a core busy.
+#[derive(Clone, Default)]
+pub struct OnLoan(Arc<AtomicUsize>);
+
+/// The turn of one request, from when a connection is looked for.
+struct Turn {
+    _permit: OwnedSemaphorePermit,
+    on_loan: OnLoan,
+}
+
+impl Turn {
+    fn new(permit: OwnedSemaphorePermit, on_loan: &OnLoan) -> Turn {
+        on_loan.0.fetch_add(1, Ordering::Relaxed);
+        Turn {
+            _permit: permit,
+            on_loan: on_loan.clone(),
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.on_loan.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A connection on loan.
 pub struct Lease {
     // The connection goes home before the turn ends, so that the next in turn finds it.
     connection: Box<dyn Connection>,
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
     /// Whether it may be kept for long.
     large: Option<OwnedSemaphorePermit>,
     connections: Connections,
 }
 
 impl Connections {
-    /// All connections of a store, for which requests wait so long.
-    pub fn new(store: Arc<dyn Store>, wait: Duration) -> Connections {
+    /// All connections of a store, for which requests wait so long. `on_loan` counts those of all stores.
+    pub fn new(store: Arc<dyn Store>, wait: Duration, on_loan: &OnLoan) -> Connections {
         let all = store.capacity();
         Connections {
             store,
             wait,
             turns: Arc::new(Semaphore::new(all)),
             large: Arc::new(Semaphore::new(all - all / 4)),
+            on_loan: on_loan.clone(),
         }
     }
 
@@ -58,7 +87,7 @@ impl Connections {
     /// [`StoreError::Unavailable`] when there is none within the wait; [`StoreError::Gone`] when the
     /// database is.
     pub async fn borrow(&self) -> Result<Lease, StoreError> {
-        let turn = self.turn(&self.turns).await?;
+        let turn = Turn::new(self.turn(&self.turns).await?, &self.on_loan);
         if let Some(connection) = self.store.idle() {
             return Ok(self.lease(connection, turn, None));
         }
@@ -89,7 +118,7 @@ impl Connections {
     fn lease(
         &self,
         connection: Box<dyn Connection>,
-        turn: OwnedSemaphorePermit,
+        turn: Turn,
         large: Option<OwnedSemaphorePermit>,
     ) -> Lease {
         Lease {
@@ -109,6 +138,7 @@ impl Connections {
             let (Ok(turn), Ok(large)) = (turn, large) else {
                 break;
             };
+            let turn = Turn::new(turn, &self.on_loan);
             let Some(connection) = self.store.idle() else {
                 break;
             };
@@ -118,7 +148,7 @@ impl Connections {
     }
 
     fn on_loan(&self) -> usize {
-        self.store.capacity() - self.turns.available_permits()
+        self.on_loan.0.load(Ordering::Relaxed)
     }
 }
 

@@ -24,6 +24,7 @@
 //! | `check` | `flows check` |
 //! | `init` | `flows init` |
 //! | `configuration` | file, environment, flags |
+//! | `databases` | several databases behind one server |
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `log` | a standard error that cannot be written |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
@@ -33,6 +34,7 @@ mod check;
 mod clients;
 mod commands;
 mod configuration;
+mod databases;
 mod descriptors;
 mod differential;
 mod endpoint;

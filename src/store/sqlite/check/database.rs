@@ -18,22 +18,26 @@ pub(in crate::store::sqlite) fn open(
     findings: &mut Vec<Finding>,
 ) -> Result<Connection, String> {
     let path = database.path.display();
+    let path_key = database.path_key();
     let quoted = shell(&database.path.to_string_lossy());
     let mode = match file::journal_mode(&database.path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let import = if imports {
-                format!("make one with `flows import SOURCE --database {quoted}`, or ")
+                match database.name {
+                    None => format!("make one with `flows import SOURCE --database {quoted}`, or "),
+                    Some(_) => "make one with `flows import SOURCE`, or ".to_owned(),
+                }
             } else {
                 String::new()
             };
             return Err(format!(
-                "there is no database {path}; {import}name another with --database or database.path"
+                "there is no database {path}; {import}name another with {path_key}"
             ));
         }
         Err(error) => return Err(format!("the database {path} cannot be read: {error}")),
         Ok(None) => {
             return Err(format!(
-                "{path} is not an SQLite database; name another with --database or database.path"
+                "{path} is not an SQLite database; name another with {path_key}"
             ));
         }
         Ok(Some(mode)) => mode,
@@ -61,7 +65,7 @@ pub(in crate::store::sqlite) fn open(
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => fix,
             Some(ErrorCode::NotADatabase) => format!(
                 "{path} is not an SQLite database (damaged or encrypted); name another with \
-                 --database or database.path"
+                 {path_key}"
             ),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 format!("the database {path} is locked by a writer; try again when it has finished")

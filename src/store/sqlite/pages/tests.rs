@@ -54,6 +54,7 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
     Arc::new(View::all(Arc::new(Stream {
         name: "t".into(),
         source: Source::Table("t".into()),
+        database: None,
         time: "time".into(),
         id: "id".into(),
         filters: true,

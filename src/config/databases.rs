@@ -1,0 +1,65 @@
+//! Which databases there are, and which streams are in each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::layers::variable;
+use super::streams::{Wrong, is_name, wrong};
+use super::{Config, Database};
+use crate::definition::Stream;
+
+/// The sections `[databases.NAME]`, each with its name.
+pub(super) fn checked(sections: BTreeMap<String, Database>) -> Result<Vec<Database>, Wrong> {
+    let mut databases: Vec<Database> = Vec::new();
+    for (name, settings) in sections {
+        let key = format!("databases.{name}");
+        if !is_name(&name) {
+            let allowed = "letters, digits, '_' and '-'";
+            return wrong(key, format!("the name {name:?}"), allowed);
+        }
+        let same = |other: &&str| variable(other) == variable(&name);
+        let mut names = databases.iter().filter_map(|known| known.name.as_deref());
+        if let Some(other) = names.find(same) {
+            let found = format!("the environment cannot tell it from databases.{other}");
+            return wrong(key, found, "another name");
+        }
+        databases.push(Database {
+            name: Some(name),
+            ..settings
+        });
+    }
+    Ok(databases)
+}
+
+impl Config {
+    /// The databases that have a stream, each with its streams.
+    pub fn served(&self) -> Vec<(&Database, Vec<Arc<Stream>>)> {
+        let all = std::iter::once(&self.database).chain(&self.databases);
+        let with_streams = all.map(|database| {
+            let is_in = |stream: &&Arc<Stream>| stream.database == database.name;
+            let streams = self.streams.iter().filter(is_in).cloned().collect();
+            (database, streams)
+        });
+        with_streams
+            .filter(|(_, streams): &(_, Vec<_>)| !streams.is_empty())
+            .collect()
+    }
+
+    /// The database that a stream is in.
+    pub fn database_of(&self, stream: &Stream) -> &Database {
+        let mut named = self.databases.iter();
+        let named = named.find(|database| database.name == stream.database);
+        // A stream's database is there: that was checked.
+        named.unwrap_or(&self.database)
+    }
+}
+
+impl Database {
+    /// Where the configuration names the file.
+    pub(crate) fn path_key(&self) -> String {
+        match &self.name {
+            None => "--database or database.path".to_owned(),
+            Some(name) => format!("databases.{name}.path"),
+        }
+    }
+}
