@@ -10,6 +10,8 @@
 //! | `http/parameters.rs` | query string → what to read, format and its options |
 //! | `http/filters.rs` | one filter of a column |
 //! | `http/operators.rs` | a filter's operator, and what looks like one but is not |
+//! | `http/instants.rs` | times as clients write them |
+//! | `http/points.rs` | values that no record can have, compared exactly |
 //! | `http/negotiation.rs` | `Accept`, `Accept-Encoding` (RFC 9110) → format, coding |
 //! | `http/connection.rs` | borrows a pooled connection |
 //! | `http/catalogue.rs` | what there is: streams, and their columns in several dialects |
@@ -21,9 +23,11 @@ mod body;
 mod catalogue;
 mod connection;
 mod filters;
+mod instants;
 mod negotiation;
 mod operators;
 mod parameters;
+mod points;
 mod problem;
 mod refused;
 mod reply;

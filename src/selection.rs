@@ -43,54 +43,41 @@ impl Order {
         }
     }
 
-    /// A position as clients write it: `TIME:ID`, or `ID` in the order of ids. A string is an id where
-    /// `ids` are strings, and nothing else is.
-    ///
-    /// ```
-    /// use flows::selection::{Ids, Order, Part, Position};
-    /// let position = |key: i64, id| Some(Position { key: key.into(), id });
-    /// assert_eq!(Order::Time.position("7:42", Ids::Integers), position(7, 42.into()));
-    /// assert_eq!(Order::Id.position("42", Ids::Integers), position(42, Part::End));
-    /// assert_eq!(Order::Time.position("7:a%20b", Ids::Strings), position(7, Part::Text("a b".into())));
-    /// assert_eq!(Order::Time.position("42", Ids::Integers), None);
-    /// ```
-    pub fn position(self, text: &str, ids: Ids) -> Option<Position> {
-        match self {
-            Order::Time => {
-                let (time, id) = text.split_once(':')?;
-                Some(Position {
-                    key: integer(time)?,
-                    id: ids.part(id)?,
-                })
-            }
-            // What orders comes first, and there is nothing after it.
-            Order::Id => Some(Position {
-                key: ids.part(text)?,
-                id: Part::End,
-            }),
-        }
-    }
-
     /// A position of a stream whose ids may be either, if it is written as [`Order::written`] does: what
     /// becomes part of a file's name must not be anything else.
     ///
     /// ```
-    /// use flows::selection::Order;
-    /// assert!(Order::Time.any_position("7:a%2Fb").is_some());
-    /// assert!(Order::Time.any_position("7:../b").is_none());
+    /// use flows::selection::{Order, Part, Position};
+    /// let position = |key: i64, id| Some(Position { key: key.into(), id });
+    /// assert_eq!(Order::Time.any_position("7:42"), position(7, 42.into()));
+    /// assert_eq!(Order::Time.any_position("7:a%2Fb"), position(7, Part::Text("a/b".into())));
+    /// assert_eq!(Order::Id.any_position("42"), position(42, Part::End));
+    /// assert_eq!(Order::Time.any_position("7:../b"), None);
     /// ```
     pub fn any_position(self, text: &str) -> Option<Position> {
-        let read = |ids| self.position(text, ids);
-        read(Ids::Integers)
-            .or_else(|| read(Ids::Strings))
-            .filter(|position| self.written(position) == text)
+        let read = |ids: Ids| {
+            let position = match self {
+                Order::Time => {
+                    let (time, id) = text.split_once(':')?;
+                    Position {
+                        key: integer(time)?,
+                        id: ids.part(id)?,
+                    }
+                }
+                Order::Id => Position::end_of(ids.part(text)?),
+            };
+            (self.written(&position, ids) == text).then_some(position)
+        };
+        read(Ids::Integers).or_else(|| read(Ids::Strings))
     }
 
-    /// What [`Order::position`] reads.
-    pub fn written(self, position: &Position) -> String {
+    /// A position as it is in a URL: `TIME:ID`, or `ID` in the order of ids. A string is percent-encoded
+    /// (RFC 3986 section 2.1).
+    pub fn written(self, position: &Position, ids: Ids) -> String {
         match self {
-            Order::Time => format!("{}:{}", position.key, position.id),
-            Order::Id => position.key.to_string(),
+            Order::Time => format!("{}:{}", position.key, ids.written(&position.id)),
+            // What orders comes first, and there is nothing after it.
+            Order::Id => ids.written(&position.key),
         }
     }
 }
@@ -109,16 +96,41 @@ pub enum Ids {
     Strings,
 }
 
+/// After every id that is a string: what none of them has.
+const END_OF_STRINGS: &str = "%";
+
 impl Ids {
-    /// An id, percent-encoded once more than the URL's reader undid, or not: an id has no percent sign.
-    fn part(self, text: &str) -> Option<Part> {
+    /// An id as clients write it; percent-encoded once more than the URL's reader undid, or not: no id has
+    /// a percent sign.
+    ///
+    /// ```
+    /// use flows::selection::{Ids, Part};
+    /// assert_eq!(Ids::Integers.part("42"), Some(42.into()));
+    /// assert_eq!(Ids::Strings.part("a%20b"), Some(Part::Text("a b".into())));
+    /// assert_eq!(Ids::Strings.part("a b"), Some(Part::Text("a b".into())));
+    /// assert_eq!(Ids::Strings.part("%25"), Some(Part::End));
+    /// assert_eq!(Ids::Integers.part("a"), None);
+    /// ```
+    pub fn part(self, text: &str) -> Option<Part> {
         match self {
             Ids::Integers => integer(text),
             Ids::Strings => {
                 let text = percent_decode_str(text).decode_utf8().ok()?;
+                if text == END_OF_STRINGS {
+                    return Some(Part::End);
+                }
                 let is_id = !text.is_empty() && !text.contains('%');
                 is_id.then(|| Part::Text(text.into_owned()))
             }
+        }
+    }
+
+    fn written(self, id: &Part) -> String {
+        match (self, id) {
+            (Ids::Strings, Part::End) => {
+                utf8_percent_encode(END_OF_STRINGS, UNRESERVED).to_string()
+            }
+            (_, id) => id.to_string(),
         }
     }
 }

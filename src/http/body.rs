@@ -126,7 +126,7 @@ fn window(asked: &StreamRequest) -> String {
     let bound = |bound: &Option<Position>| match bound {
         None => String::new(),
         Some(Position { key, id: Part::End }) => key.to_string(),
-        Some(position) => view.order.written(position),
+        Some(position) => view.order.written(position, view.stream.ids()),
     };
     let mut window = format!("({}..{}]", bound(&range.after), bound(&range.until));
     if let Some(limit) = range.limit {

@@ -138,7 +138,7 @@ pub(super) fn lookalike(kind: Type, text: &str) -> Option<Lookalike> {
         ours
     } else {
         let is_word = word.bytes().all(|byte| byte.is_ascii_alphabetic());
-        if kind == Type::Text || !is_word || ["is", "not"].contains(&word) {
+        if matches!(kind, Type::Text | Type::Json) || !is_word || ["is", "not"].contains(&word) {
             return None;
         }
         nearest(word, &ours)?

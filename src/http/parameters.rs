@@ -4,17 +4,20 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use flows_formats::{Column, Format, Options};
+use flows_formats::{Column, Format, Options, Type};
 use percent_encoding::percent_decode_str;
 use warp::Rejection;
 use warp::http::StatusCode;
 
-use super::filters::{filter, list_of};
+use super::filters::{self, filter, list_of};
+use super::instants::{self, Now};
 use super::negotiation;
 use super::operators::{self, lookalike};
+use super::points::{Point, compared};
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
+use crate::definition::Stream;
 use crate::selection::{Filter, Ids, Operand, Operator, Order, PARAMETERS, Position, Range, View};
 use crate::store::Limits;
 use crate::stream::ContentCoding;
@@ -26,12 +29,22 @@ pub(super) struct StreamRequest {
     pub(super) range: Range,
     /// The position that it goes on after, whatever its window.
     pub(super) after: Option<Position>,
+    /// The parameters that spoke of now.
+    pub(super) resolved: Vec<Resolved>,
     /// Whether it asks how many records there are.
     pub(super) count: bool,
     pub(super) format: &'static Format,
     pub(super) media_type: &'static str,
     pub(super) options: Options,
     pub(super) coding: ContentCoding,
+}
+
+/// A parameter that spoke of now, and what it said.
+pub(super) struct Resolved {
+    pub(super) name: String,
+    pub(super) written: String,
+    /// The same, with the instants that were meant.
+    pub(super) absolute: String,
 }
 
 /// Reads the query string of a request for `target`; 400 when anything in it is not understood, 406
@@ -50,6 +63,15 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     let mut values: [Option<Cow<'_, str>>; PARAMETERS.len()] = Default::default();
     let mut others: Others<'_> = Vec::new();
     let mut filters = Vec::new();
+    let mut resolved = Vec::new();
+    let now = Now::read();
+    let mut resolve = |name: &str, written: &str, absolute: Option<String>| {
+        resolved.extend(absolute.map(|absolute| Resolved {
+            name: name.to_owned(),
+            written: written.to_owned(),
+            absolute,
+        }));
+    };
     let is_broken = |pair: &&str| percent_decode_str(pair).decode_utf8().is_err();
     if let Some(broken) = query.split('&').find(is_broken) {
         return Err(not_utf8(broken));
@@ -65,7 +87,8 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             values[at] = Some(value);
         } else if let Some(column) = column(&target.view, &name) {
             // More than once means that all must hold.
-            let filter = allowed(&target.view, filter(column, &value)?)?;
+            let filter = allowed(&target.view, filter(column, &value, now)?)?;
+            resolve(&name, &value, filters::absolute(column, &value, now));
             filters.push(filter);
             bounded(
                 &filters,
@@ -93,52 +116,72 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     ] = &values;
     let order = order.as_deref().map_or(Ok(Order::Time), self::order)?;
     let limit = limit.as_deref().map(|value| integer("limit", value, 0));
-    let time = |name, value: &Option<Cow<'_, str>>| {
-        let value = value.as_deref();
-        value
-            .map(|value| integer(name, value, i64::MIN))
-            .transpose()
+    let stream = &target.view.stream;
+    let kind = stream.declared(&stream.time).0;
+    let times = Times {
+        stream,
+        kind,
+        order,
+        now,
     };
-    let window = (
-        time("scanned_after", scanned_after)?,
-        time("scanned_before", scanned_before)?,
-    );
-    let position = |name, value: &Option<Cow<'_, str>>| {
-        let value = value.as_deref();
-        value
-            .map(|value| position(name, value, order, target.view.stream.ids()))
-            .transpose()
-    };
-    let after = position("after", after)?;
+    let mut window = [None, None];
+    let names = ["scanned_after", "scanned_before"];
+    for ((bound, name), value) in window
+        .iter_mut()
+        .zip(names)
+        .zip([scanned_after, scanned_before])
+    {
+        if let Some(value) = value {
+            *bound = Some(times.bound(name, value)?);
+            resolve(name, value, times.absolute(value, ""));
+        }
+    }
+    let mut ends = [None, None];
+    for ((end, name), value) in ends.iter_mut().zip(["after", "until"]).zip([after, until]) {
+        if let Some(value) = value {
+            let (position, absolute) = times.position(name, value)?;
+            *end = Some(position);
+            resolve(name, value, absolute);
+        }
+    }
+    let [after, until] = ends;
+    let after = after.and_then(start);
     let mut range = Range {
         after: after.clone(),
-        until: position("until", until)?,
+        until: None,
         limit: limit.transpose()?.map(i64::unsigned_abs),
     };
+    let mut untils = vec![until];
     match order {
         Order::Time => {
-            // The window's bounds lie after every record of their second.
-            let (start, end) = (
-                window.0.map(Position::end_of),
-                window.1.map(Position::end_of),
-            );
-            range.after = range.after.max(start);
-            range.until = [range.until, end].into_iter().flatten().min();
+            // The window's bounds lie after every record of their time.
+            let [after, before] = window.map(|bound| Some(bound?.map(Position::end_of)));
+            range.after = range.after.max(after.and_then(start));
+            untils.push(before);
         }
         Order::Id => {
-            let bounds = [
-                (Operator::Greater, window.0),
-                (Operator::LessOrEqual, window.1),
-            ];
-            let bound = |(operator, time): (_, Option<i64>)| {
-                Some(Filter {
-                    column: target.view.stream.time.clone(),
-                    kind: target.view.stream.declared(&target.view.stream.time).0,
+            let operators = [Operator::Greater, Operator::LessOrEqual];
+            for (operator, bound) in operators.into_iter().zip(window) {
+                let Some(bound) = bound else { continue };
+                let (operator, times) = compared(operator, vec![bound]);
+                filters.push(Filter {
+                    column: stream.time.clone(),
+                    kind,
                     operator,
-                    operands: vec![Operand::Integer(time?)],
-                })
-            };
-            filters.extend(bounds.into_iter().filter_map(bound));
+                    operands: times.into_iter().map(Operand::Integer).collect(),
+                });
+            }
+        }
+    }
+    for until in untils.into_iter().flatten() {
+        match until {
+            Point::At(until) | Point::After(until) => {
+                let before = range.until.take().unwrap_or_else(|| until.clone());
+                range.until = Some(before.min(until));
+            }
+            Point::AfterAll => {}
+            // Nothing is before all.
+            Point::BeforeAll => range.limit = Some(0),
         }
     }
     let columns = columns
@@ -177,6 +220,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         view,
         range,
         after,
+        resolved,
         count,
         format,
         media_type,
@@ -216,17 +260,108 @@ fn order(value: &str) -> Result<Order, Problem> {
     })
 }
 
-fn position(name: &str, value: &str, order: Order, ids: Ids) -> Result<Position, Problem> {
-    order.position(value, ids).ok_or_else(|| {
-        let allowed = match order {
-            Order::Time => "TIME:ID, two integers of 64 bits, such as 86400:1017",
-            Order::Id => "ID, an integer of 64 bits, since order is id",
+/// How times and positions of a request are read.
+struct Times<'s> {
+    stream: &'s Stream,
+    /// What the stream's time is declared to be.
+    kind: Type,
+    order: Order,
+    now: Now,
+}
+
+impl Times<'_> {
+    fn point(&self, text: &str) -> Option<Point<i64>> {
+        match self.kind {
+            Type::Timestamp(unit) => self.now.point(text, unit),
+            _ => instants::integer(text).map(Point::At),
+        }
+    }
+
+    /// A bound of the window.
+    fn bound(&self, name: &str, value: &str) -> Result<Point<i64>, Problem> {
+        self.point(value).ok_or_else(|| {
+            let allowed = match self.kind {
+                Type::Timestamp(unit) => instants::allowed(unit),
+                _ => format!(
+                    "an integer from {} to {}, since the stream's time, {}, is one",
+                    i64::MIN,
+                    i64::MAX,
+                    self.stream.time
+                ),
+            };
+            not(name, value, &allowed)
+        })
+    }
+
+    /// A time that was relative to now as an instant that stays what it is, with what follows it.
+    fn absolute(&self, time: &str, rest: &str) -> Option<String> {
+        let is_instant = matches!(self.kind, Type::Timestamp(_));
+        let absolute = self.now.absolute(time).filter(|_| is_instant)?;
+        Some(absolute + rest)
+    }
+
+    /// A position, and the same without a time that was relative to now.
+    fn position(
+        &self,
+        name: &str,
+        value: &str,
+    ) -> Result<(Point<Position>, Option<String>), Problem> {
+        let ids = self.stream.ids();
+        let found = match self.order {
+            Order::Time => value.match_indices(':').find_map(|(at, _)| {
+                // A time may have colons, and so may an id; no time is the beginning of another one.
+                let (time, id) = (self.point(&value[..at])?, ids.part(&value[at + 1..])?);
+                let position = match time {
+                    Point::At(key) => Point::At(Position {
+                        key: key.into(),
+                        id,
+                    }),
+                    time => time.map(Position::end_of),
+                };
+                Some((position, self.absolute(&value[..at], &value[at..])))
+            }),
+            Order::Id => ids
+                .part(value)
+                .map(|id| (Point::At(Position::end_of(id)), None)),
         };
-        let detail = format!("{name} is {:?}; it must be {allowed}", shortened(value));
-        Problem::bad_request(detail)
-            .about(name, Some(value))
-            .allowing_only(allowed)
-    })
+        found.ok_or_else(|| {
+            let id = match ids {
+                Ids::Integers => "an integer of 64 bits",
+                Ids::Strings => "a string, percent-encoded",
+            };
+            let allowed = match (self.order, self.kind, ids) {
+                (Order::Id, ..) => format!("ID, {id}, since order is id"),
+                (Order::Time, Type::Timestamp(unit), _) => format!(
+                    "TIME:ID, where ID is {id}, and TIME is {}",
+                    instants::allowed(unit)
+                ),
+                (Order::Time, _, Ids::Integers) => {
+                    "TIME:ID, two integers of 64 bits, such as 86400:1017".to_owned()
+                }
+                (Order::Time, _, Ids::Strings) => {
+                    format!("TIME:ID, where ID is {id}, and TIME is an integer of 64 bits")
+                }
+            };
+            not(name, value, &allowed)
+        })
+    }
+}
+
+/// Where a range begins that has only what is after that; `None` with the first record.
+fn start(after: Point<Position>) -> Option<Position> {
+    match after {
+        Point::BeforeAll => None,
+        Point::At(position) | Point::After(position) => Some(position),
+        Point::AfterAll => Some(Position::end_of(i64::MAX)),
+    }
+}
+
+/// A value that is not what it must be.
+fn not(name: &str, value: &str, allowed: &str) -> Problem {
+    let detail = format!("{name} is {:?}; it must be {allowed}", shortened(value));
+    Problem::bad_request(detail)
+        .about(name, Some(value))
+        .allowing_only(allowed)
 }
 
 /// The columns that a list names, in its order.
@@ -413,15 +548,11 @@ fn coding(target: &Target, format: &Format, request: &Shared) -> Result<ContentC
     })
 }
 
-/// A decimal integer without a sign or with a minus.
 fn integer(name: &str, value: &str, least: i64) -> Result<i64, Problem> {
-    let parsed = value.parse().ok().filter(|_| !value.starts_with('+'));
-    parsed.filter(|integer| *integer >= least).ok_or_else(|| {
+    let integer = instants::integer(value).filter(|integer| *integer >= least);
+    integer.ok_or_else(|| {
         let allowed = format!("an integer from {least} to {}", i64::MAX);
-        let detail = format!("{name} is {:?}; it must be {allowed}", shortened(value));
-        Problem::bad_request(detail)
-            .about(name, Some(value))
-            .allowing_only(&allowed)
+        not(name, value, &allowed)
     })
 }
 

@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use super::body::{Body, Log};
 use super::negotiation::VARIES;
-use super::parameters::StreamRequest;
+use super::parameters::{Resolved, StreamRequest};
 use super::problem::Problem;
 use crate::selection::{Order, Part, Position};
 use crate::store::StoreError;
@@ -137,10 +137,11 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
         headers.insert(CONTENT_ENCODING, coding);
     }
     headers.insert(VARY, VARIES);
+    let (order, ids) = (asked.view.order, asked.view.stream.ids());
     if let Some(position) = end.position {
-        let position = asked.view.order.written(&position);
+        let position = order.written(&position, ids);
         if end.more {
-            let next = next(&asked.request.uri, &position);
+            let next = next(asked, &position);
             set(headers, LINK, &format!("<{next}>; rel=\"next\""));
         }
         set(
@@ -149,11 +150,10 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
             &position,
         );
     }
-    let order = asked.view.order;
     if let (Some(end), Some(after)) = (end.table_end, &asked.after)
         && is_beyond(order, after, end.as_ref())
     {
-        let end = end.map_or("none".to_owned(), |end| order.written(&end));
+        let end = end.map_or("none".to_owned(), |end| order.written(&end, ids));
         set(headers, HeaderName::from_static("flows-end"), &end);
     }
     if asked.count
@@ -183,17 +183,28 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// The request's URL, moved on to a position.
-fn next(uri: &str, position: &str) -> String {
+/// The request's URL, moved on to a position; what it says of now means that now, on every page.
+fn next(asked: &StreamRequest, position: &str) -> String {
+    let uri = &asked.request.uri;
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-    let is_after = |pair: &&str| {
-        let name = form_urlencoded::parse(pair.as_bytes()).next();
-        name.is_some_and(|(name, _)| name == "after")
+    let pair = |pair: &str| {
+        let (name, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
+        if name == "after" {
+            return None;
+        }
+        let resolved = asked.resolved.iter();
+        let mut resolved = resolved.filter(|known| known.name == name && known.written == value);
+        Some(match resolved.next() {
+            None => pair.to_owned(),
+            Some(Resolved { name, absolute, .. }) => {
+                form_urlencoded::Serializer::new(String::new())
+                    .append_pair(name, absolute)
+                    .finish()
+            }
+        })
     };
-    let pairs = query
-        .split('&')
-        .filter(|pair| !pair.is_empty() && !is_after(pair));
+    let pairs = query.split('&').filter_map(pair);
     let after = format!("after={position}");
-    let query: Vec<_> = pairs.chain([after.as_str()]).collect();
+    let query: Vec<_> = pairs.chain([after]).collect();
     format!("{path}?{}", query.join("&"))
 }

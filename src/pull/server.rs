@@ -154,15 +154,15 @@ impl<'p> Server<'p> {
         };
         // It becomes part of a file's name.
         let order = self.pull.order;
-        let position = text.to_str().ok().and_then(|text| order.any_position(text));
-        let Some(position) = position else {
+        let is_position = |text: &&str| order.any_position(text).is_some();
+        let Some(position) = text.to_str().ok().filter(is_position) else {
             let (text, order) = (String::from_utf8_lossy(text.as_bytes()), order.name());
             let reason = format!(
                 "Flows-Position is {text:?}, which is not a position in the order of {order}"
             );
             return Err(refused(url, reason));
         };
-        Ok((Some(order.written(&position)), headers.contains_key("link")))
+        Ok((Some(position.to_owned()), headers.contains_key("link")))
     }
 
     /// Whether there is no record in the stream, by the one document whose emptiness shows.

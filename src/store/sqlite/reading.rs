@@ -129,8 +129,9 @@ impl Reading {
             }
             (Reading::Days, found) => integer(as_integer(found).filter(|days| is_day(*days))),
             (Reading::Boolean, found) => integer(match found {
-                ValueRef::Integer(0) | ValueRef::Text(b"false" | b"f") => Some(0),
-                ValueRef::Integer(1) | ValueRef::Text(b"true" | b"t") => Some(1),
+                // A column that is TEXT makes a text of an integer.
+                ValueRef::Integer(0) | ValueRef::Text(b"0" | b"false" | b"f") => Some(0),
+                ValueRef::Integer(1) | ValueRef::Text(b"1" | b"true" | b"t") => Some(1),
                 _ => None,
             }),
             (Reading::Decimal(precision, scale), found) => decimal(found, *precision, *scale),
@@ -163,15 +164,19 @@ fn from_seconds(seconds: f64, unit: Unit) -> i64 {
 /// The greatest number of seconds that is read as an instant not after this one: what a real is
 /// compared to.
 pub(super) fn seconds_bound(value: i64, unit: Unit) -> f64 {
-    let is_in = |seconds: f64| from_seconds(seconds, unit) <= value;
-    let mut bound = (value as f64 + 0.5) / unit.per_second() as f64;
-    while !is_in(bound) {
-        bound = bound.next_down();
+    // The reals in order, numbered: near zero more of them than can be tried stand for one instant.
+    let real = |number: i64| f64::from_bits((number ^ ((number >> 63) as u64 >> 1) as i64) as u64);
+    let number = f64::MAX.to_bits() as i64;
+    let (mut is_in, mut is_not) = (-number - 1, number + 1);
+    while is_in + 1 < is_not {
+        let middle = i64::midpoint(is_in, is_not);
+        if from_seconds(real(middle), unit) <= value {
+            is_in = middle;
+        } else {
+            is_not = middle;
+        }
     }
-    while bound < f64::MAX && is_in(bound.next_up()) {
-        bound = bound.next_up();
-    }
-    bound
+    real(is_in)
 }
 
 /// An exact number as SQLite holds it: a text, or an integer or a real that is one.
@@ -237,7 +242,7 @@ pub(super) fn expected(kind: Type, stored: Stored) -> String {
         ),
         (Type::Date, Stored::Iso8601(_)) => "a date, spelled YYYY-MM-DD".to_owned(),
         (Type::Date, _) => "a date in days since 1970 (stored = \"days\")".to_owned(),
-        (Type::Boolean, _) => "a boolean: 0, 1, 'false', 'true', 'f' or 't'".to_owned(),
+        (Type::Boolean, _) => "a boolean: 0, 1, 'false', 'true', 'f', 't', '0' or '1'".to_owned(),
         (Type::Decimal { precision, scale }, _) => format!(
             "a decimal of at most {precision} digits, {scale} of them after the point, such as -0.5 or 12"
         ),
