@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 
 use crate::harness::{
-    FLOWS, Ran, Server, assert_has, database, flows, folder, generated, run, wait_until,
+    FLOWS, Ran, Server, assert_has, database, flows, folder, generated, is_long, python, run,
+    some_time, wait_until,
 };
 use crate::proxy::{KINDS, Proxy};
 use crate::tools::free_port;
@@ -588,7 +590,7 @@ fn a_full_disk_leaves_no_half_file() {
 fn answering(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/api/v1/stream/t", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();
             let mut head = [0; 4096];
@@ -949,7 +951,7 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_nothing() {
     let url = url(&server, "/api/v1/stream/t");
     let done = AtomicBool::new(false);
     let mut kills = 0;
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         scope.spawn(|| {
             let writer = Connection::open(&path).unwrap();
             writer.busy_timeout(Duration::from_secs(60)).unwrap();
@@ -969,7 +971,7 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_nothing() {
                         .unwrap();
                 }
                 transaction.commit().unwrap();
-                std::thread::sleep(Duration::from_millis(random.u64(0..8)));
+                thread::sleep(Duration::from_millis(random.u64(0..8)));
             }
         });
         let mut random = fastrand::Rng::with_seed(4);
@@ -988,7 +990,7 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_nothing() {
                 let mut command = flows(folder.path(), &arguments);
                 command.stdout(Stdio::null()).stderr(Stdio::null());
                 let mut child = command.spawn().unwrap();
-                std::thread::sleep(Duration::from_micros(random.u64(0..25_000)));
+                thread::sleep(Duration::from_micros(random.u64(0..25_000)));
                 if child.try_wait().unwrap().is_none() {
                     child.kill().unwrap();
                     kills += 1;
@@ -1011,4 +1013,80 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_nothing() {
     assert!(files.iter().all(|(_, text)| text.lines().count() <= 700));
     let pulled: String = files.into_iter().map(|(_, text)| text).collect();
     assert!(pulled == complete(&server));
+}
+
+/// The table of `tests/django_writer.py`.
+const DJANGO: &str = r#"
+    [[streams]]
+    name = "events"
+    table = "shop_event"
+    time = "created_at"
+    id = "id"
+    columns = [
+        { name = "id", type = "integer" },
+        { name = "created_at", type = "timestamp", stored = "iso8601", spelling = "YYYY-MM-DD HH:MM:SS.f*" },
+        { name = "name", type = "text" },
+        { name = "seen", type = "boolean" },
+    ]
+"#;
+
+#[test]
+#[ignore = "needs tests/.venv: tests/run makes it"]
+fn what_django_writes_is_pulled_each_second_complete_and_once() {
+    let rows = if is_long() { 2_000_000 } else { 100_000 };
+    let folder = folder();
+    let path = folder.path().join("django.db");
+    let mut writer = python("django_writer.py");
+    writer.arg(&path);
+    let seconds = some_time();
+    writer.args([rows.to_string(), seconds.as_secs().to_string()]);
+    let mut writer = writer.stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(writer.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "writing");
+    let server = Server::with(folder.path(), &path, DJANGO);
+    let stream = "/api/v1/stream/events";
+    let events = url(&server, stream);
+    // In the order of ids; and in that of time, up to three seconds ago: what is written may be one late, and
+    // a machine busy.
+    let pull = || pull(folder.path(), &events, &["--order", "id"]).fine();
+    let mut by_time = String::new();
+    let mut position: Option<String> = None;
+    let mut windows = 0;
+    let mut ask = |late: Duration| {
+        let before = (SystemTime::now() - late)
+            .duration_since(UNIX_EPOCH)
+            .unwrap();
+        let after = position
+            .as_ref()
+            .map_or(String::new(), |position| format!("&after={position}"));
+        let reply = server.get(&format!(
+            "{stream}.ndjson?scanned_before={}{after}",
+            before.as_micros()
+        ));
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        assert!(reply.complete);
+        position = Some(reply.header("flows-position").to_owned());
+        windows += usize::from(!reply.body.is_empty());
+        by_time += &reply.body;
+    };
+    let mut runs = 0;
+    while writer.try_wait().unwrap().is_none() {
+        let start = Instant::now();
+        pull();
+        ask(Duration::from_secs(3));
+        runs += 1;
+        thread::sleep(Duration::from_secs(1).saturating_sub(start.elapsed()));
+    }
+    let written: u64 = said.next().unwrap().unwrap().parse().unwrap();
+    assert!(written >= 800 * seconds.as_secs(), "{written}");
+    pull();
+    ask(Duration::ZERO);
+    let files = files(folder.path());
+    // Each run had something new, and so had windows.
+    assert!(files.len() > runs / 2, "{} of {runs}", files.len());
+    assert!(windows > 2, "{windows} of {runs}");
+    let by_id: String = files.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(by_id.lines().count() as u64, rows + 1 + written);
+    assert!(by_id == server.document(&format!("{stream}.ndjson?order=id")));
+    assert!(by_time == server.document(&format!("{stream}.ndjson")));
 }
