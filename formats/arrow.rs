@@ -4,7 +4,7 @@
 
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, SchemaRef};
-use flows_formats::{Error, Format, Record, RecordEncoder};
+use flows_formats::{Error, Format, Record, RecordEncoder, Type};
 
 use crate::columns::{Columns, schema};
 
@@ -56,10 +56,14 @@ impl RecordEncoder for Arrow {
     }
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
-        if self.columns.push(record) {
+        if self.columns.push(record).map_err(error)? {
             self.flush(out)?;
         }
         Ok(())
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {

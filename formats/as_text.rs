@@ -1,22 +1,15 @@
 //! Values of types that a format does not know, as their text: the one place that makes it.
 
-use std::io::Write as _;
-
-use flows_formats::time::{Timestamps, date};
+use flows_formats::writer::Writer;
 use flows_formats::{Column, Error, Part, Record, RecordEncoder, Schema, Type, Value};
+
+use crate::integers::Integers;
 
 /// An encoder that takes all types of the schema: the one given, or one around it.
 pub(crate) fn wrapped(encoder: Box<dyn RecordEncoder>, schema: &Schema) -> Box<dyn RecordEncoder> {
     let column = |(at, column): (usize, &Column)| {
-        let text = match column.kind {
-            kind if encoder.takes(kind) => return None,
-            Type::Timestamp(unit) => Text::Timestamp(Timestamps::new(unit)),
-            Type::Date => Text::Date,
-            Type::Boolean => Text::Boolean,
-            // These are texts already, and the others every format takes.
-            _ => return None,
-        };
-        Some((at, text))
+        let as_text = !encoder.takes(column.kind);
+        as_text.then(|| (at, Integers::new(column.kind)))
     };
     let columns: Vec<_> = schema
         .columns
@@ -34,32 +27,10 @@ pub(crate) fn wrapped(encoder: Box<dyn RecordEncoder>, schema: &Schema) -> Box<d
     })
 }
 
-/// How a column's integers are written.
-#[derive(Clone)]
-enum Text {
-    Timestamp(Timestamps),
-    Date,
-    Boolean,
-}
-
-impl Text {
-    fn write(&mut self, value: i64, out: &mut Vec<u8>) {
-        // Writing to a Vec does not fail.
-        let _ = match self {
-            Text::Timestamp(timestamps) => out.write_all(timestamps.text(value).as_bytes()),
-            Text::Date => {
-                date(value, out);
-                Ok(())
-            }
-            Text::Boolean => write!(out, "{}", value != 0),
-        };
-    }
-}
-
 struct AsText {
     encoder: Box<dyn RecordEncoder>,
     /// The columns whose values are written as text.
-    columns: Vec<(usize, Text)>,
+    columns: Vec<(usize, Integers)>,
     /// For each of them, the last one.
     texts: Vec<Vec<u8>>,
 }
@@ -67,16 +38,18 @@ struct AsText {
 impl RecordEncoder for AsText {
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         let mut values = record.values.to_vec();
-        for ((at, text), written) in self.columns.iter_mut().zip(&mut self.texts) {
-            written.clear();
+        for ((at, integers), text) in self.columns.iter_mut().zip(&mut self.texts) {
             if let Value::Integer(integer) = values[*at] {
-                text.write(integer, written);
+                text.clear();
+                let mut writer = Writer::new(std::mem::take(text));
+                integers.write(integer, &mut writer);
+                *text = writer.finish();
             }
         }
-        for ((at, _), written) in self.columns.iter().zip(&self.texts) {
+        for ((at, _), text) in self.columns.iter().zip(&self.texts) {
             if let Value::Integer(_) = values[*at] {
                 // Only ASCII is written.
-                values[*at] = Value::Text(str::from_utf8(written).unwrap_or_default());
+                values[*at] = Value::Text(str::from_utf8(text).unwrap_or_default());
             }
         }
         self.encoder.record(&Record { values: &values }, out)

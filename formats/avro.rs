@@ -1,13 +1,17 @@
-//! `avro`: an Apache Avro 1.11 object container file.
+//! `avro`: an Apache Avro 1.12 object container file.
 //!
-//! One record type, named as the stream, with a field per column: `long`, `double`, `string` or
-//! `bytes`, in a union with `null` if the column is nullable. Names that Avro does not allow are written
+//! One record type, named as the stream, with a field per column: `long`, `double`, `string`,
+//! `bytes` or `boolean`, or one of the logical types `timestamp-millis` (which seconds become, since Avro
+//! has none), `timestamp-micros`, `timestamp-nanos`, `date` and `decimal` (of `bytes`); JSON is a `string`.
+//! All in a union with `null` if the column is nullable. Names that Avro does not allow are written
 //! by SQL/XML's `_xHHHH_` rule, and the column's own name is the field's `doc`. Blocks are not
 //! compressed; all slices of a document share its one sync marker.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use flows_formats::{Error, Format, Record, RecordEncoder, Schema, Type, Value, text};
+use flows_formats::decimal::scaled;
+use flows_formats::time::Unit;
+use flows_formats::{Column, Error, Format, Record, RecordEncoder, Schema, Type, Value, text};
 use serde_json::json;
 
 inventory::submit! {
@@ -39,19 +43,33 @@ const BLOCK_BYTES: usize = 32 * 1024;
 /// );
 /// ```
 pub fn schema(schema: &Schema) -> serde_json::Value {
-    let field = |column: &flows_formats::Column| {
+    let field = |column: &Column| {
         let kind = match column.kind {
-            Type::Integer => "long",
-            Type::Real => "double",
-            Type::Text => "string",
-            Type::Blob => "bytes",
-            _ => "string",
+            Type::Integer => json!("long"),
+            Type::Real => json!("double"),
+            Type::Text | Type::Json => json!("string"),
+            Type::Blob => json!("bytes"),
+            Type::Boolean => json!("boolean"),
+            Type::Timestamp(unit) => {
+                let logical = match unit {
+                    Unit::Second | Unit::Millisecond => "timestamp-millis",
+                    Unit::Microsecond => "timestamp-micros",
+                    Unit::Nanosecond => "timestamp-nanos",
+                };
+                json!({ "type": "long", "logicalType": logical })
+            }
+            Type::Date => json!({ "type": "int", "logicalType": "date" }),
+            Type::Decimal { precision, scale } => json!({
+                "type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale
+            }),
         };
         let name = name(&column.name);
+        let kind = if column.nullable {
+            json!(["null", kind])
+        } else {
+            kind
+        };
         let mut field = json!({ "name": name, "type": kind });
-        if column.nullable {
-            field["type"] = json!(["null", kind]);
-        }
         if name != column.name {
             field["doc"] = json!(column.name);
         }
@@ -70,7 +88,7 @@ fn name(name: &str) -> String {
 struct Avro {
     schema: String,
     sync: [u8; 16],
-    nullable: Vec<bool>,
+    columns: Vec<(Type, bool)>,
     /// The block being filled, and its records.
     block: Vec<u8>,
     records: u64,
@@ -86,10 +104,10 @@ impl Avro {
         Avro {
             schema: self::schema(schema).to_string(),
             sync,
-            nullable: schema
+            columns: schema
                 .columns
                 .iter()
-                .map(|column| column.nullable)
+                .map(|column| (column.kind, column.nullable))
                 .collect(),
             block: Vec::new(),
             records: 0,
@@ -116,15 +134,23 @@ impl RecordEncoder for Avro {
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         let block = &mut self.block;
-        for (value, nullable) in record.values.iter().zip(&self.nullable) {
+        for (value, (kind, nullable)) in record.values.iter().zip(&self.columns) {
             if *nullable {
                 long((*value != Value::Null).into(), block);
             }
             match *value {
                 Value::Null => {}
-                Value::Integer(integer) => long(integer, block),
+                Value::Integer(integer) => match kind {
+                    Type::Boolean => block.push((integer != 0).into()),
+                    // Those of the years 1 to 9999 fit.
+                    Type::Timestamp(Unit::Second) => long(integer.wrapping_mul(1000), block),
+                    _ => long(integer, block),
+                },
                 Value::Real(real) => block.extend_from_slice(&real.to_le_bytes()),
-                Value::Text(text) => bytes(text.as_bytes(), block),
+                Value::Text(text) => match kind {
+                    Type::Decimal { scale, .. } => decimal(text, *scale, block)?,
+                    _ => bytes(text.as_bytes(), block),
+                },
                 Value::Blob(blob) => bytes(blob, block),
             }
         }
@@ -133,6 +159,10 @@ impl RecordEncoder for Avro {
             self.flush(out)?;
         }
         Ok(())
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -172,4 +202,17 @@ fn bytes(bytes: &[u8], out: &mut Vec<u8>) {
     // Nothing in memory is longer than i64::MAX.
     long(bytes.len() as i64, out);
     out.extend_from_slice(bytes);
+}
+
+/// Avro's `decimal`: the number without its point, in the fewest bytes that hold it, the greatest first.
+fn decimal(text: &str, scale: u8, out: &mut Vec<u8>) -> Result<(), Error> {
+    let number = scaled(text, scale.into()).ok_or_else(|| {
+        let reason = format!("{text:?} is no decimal of {scale} digits after the point");
+        Error::new("avro", reason)
+    })?;
+    let all = number.to_be_bytes();
+    // One bit, at least, says the sign.
+    let spare = if number < 0 { !number } else { number }.leading_zeros() - 1;
+    bytes(&all[spare as usize / 8..], out);
+    Ok(())
 }

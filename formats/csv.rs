@@ -2,12 +2,16 @@
 //!
 //! The header line comes even when no record follows, unless the client asks for none. A null is an
 //! empty field, an empty string is `""`. Blobs are base64; a real that is not finite is `NaN`,
-//! `Infinity` or `-Infinity`. In a table of one column a null is `""` too: readers skip an empty line.
+//! `Infinity` or `-Infinity`; timestamps and dates are as RFC 3339 has them (or, with
+//! `timestamps=epoch`, timestamps are integers), booleans `true` and `false`, decimals and JSON the text
+//! that they come as. In a table of one column a null is `""` too: readers skip an empty line.
 
 use flows_formats::writer::{Writer, equal_to, less_than};
 use flows_formats::{
-    Allowed, BOOLEAN, Error, Format, FormatOption, Record, RecordEncoder, Value, text,
+    Allowed, BOOLEAN, Error, Format, FormatOption, Record, RecordEncoder, Type, Value, text,
 };
+
+use crate::integers::{Integers, TIMESTAMPS};
 
 inventory::submit! {
     Format {
@@ -29,12 +33,15 @@ inventory::submit! {
                 default: "true",
                 summary: "Whether the columns' names come first, in a line",
             },
+            TIMESTAMPS,
         ],
         encoder: |schema, options| {
             let names = schema.columns.iter().map(|column| column.name.clone());
+            let integers = schema.columns.iter().map(|column| Integers::asked(column.kind, options));
             Ok(Box::new(Csv {
                 header: (options.get("header") == "true").then(|| names.collect()),
                 delimiter: options.get("delimiter").as_bytes()[0],
+                columns: integers.collect(),
             }))
         },
     }
@@ -44,6 +51,7 @@ inventory::submit! {
 struct Csv {
     header: Option<Vec<String>>,
     delimiter: u8,
+    columns: Vec<Integers>,
 }
 
 impl RecordEncoder for Csv {
@@ -69,12 +77,12 @@ impl RecordEncoder for Csv {
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         let delimiter = self.delimiter;
         let mut writer = Writer::new(std::mem::take(out));
-        for (i, value) in record.values.iter().enumerate() {
+        for (i, (integers, value)) in self.columns.iter_mut().zip(record.values).enumerate() {
             if i > 0 {
                 writer.byte(delimiter);
             }
             match *value {
-                Value::Integer(integer) => writer.integer(integer),
+                Value::Integer(integer) => integers.write(integer, &mut writer),
                 Value::Text(text) => {
                     // What may need quotes is the delimiter, or below the minus sign, where there is
                     // not much else.
@@ -90,6 +98,10 @@ impl RecordEncoder for Csv {
         writer.byte(b'\n');
         *out = writer.finish();
         Ok(())
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {

@@ -53,19 +53,36 @@ pub fn bigquery(schema: &Schema) -> Value {
             Type::Real => "FLOAT",
             Type::Text => "STRING",
             Type::Blob => "BYTES",
-            _ => "STRING",
+            Type::Timestamp(_) => "TIMESTAMP",
+            Type::Date => "DATE",
+            Type::Boolean => "BOOL",
+            // It has 29 digits before the point, and 9 after it.
+            Type::Decimal { precision, scale }
+                if scale <= 9 && precision.saturating_sub(scale) <= 29 =>
+            {
+                "NUMERIC"
+            }
+            Type::Decimal { .. } => "BIGNUMERIC",
+            Type::Json => "JSON",
         };
         let mode = if column.nullable {
             "NULLABLE"
         } else {
             "REQUIRED"
         };
-        json!({ "name": column.name, "type": kind, "mode": mode })
+        let mut field = json!({ "name": column.name, "type": kind, "mode": mode });
+        if let Type::Decimal { precision, scale } = column.kind {
+            // BigQuery's API has 64-bit integers as strings.
+            field["precision"] = json!(precision.to_string());
+            field["scale"] = json!(scale.to_string());
+        }
+        field
     };
     schema.columns.iter().map(field).collect()
 }
 
-/// The JSON Schema (draft 2020-12) of one record, as `ndjson` writes it on a line.
+/// The JSON Schema (draft 2020-12) of one record, as `ndjson` writes it on a line that nobody asked
+/// options of.
 ///
 /// ```
 /// use flows_formats::{Column, Schema, Type, dialects::json_schema};
@@ -79,8 +96,11 @@ pub fn json_schema(schema: &Schema) -> Value {
         let nullable = column.nullable || column.kind == Type::Real;
         let kind = match column.kind {
             Type::Integer => "integer",
-            Type::Real => "number",
-            _ => "string",
+            Type::Real | Type::Decimal { .. } => "number",
+            Type::Boolean => "boolean",
+            Type::Text | Type::Blob | Type::Timestamp(_) | Type::Date => "string",
+            // Any value, null too.
+            Type::Json => return (column.name.clone(), json!({})),
         };
         let mut property = json!({ "type": kind });
         if nullable {
@@ -92,6 +112,8 @@ pub fn json_schema(schema: &Schema) -> Value {
                 property["maximum"] = json!(i64::MAX);
             }
             Type::Blob => property["contentEncoding"] = json!("base64"),
+            Type::Timestamp(_) => property["format"] = json!("date-time"),
+            Type::Date => property["format"] = json!("date"),
             _ => {}
         }
         (column.name.clone(), property)

@@ -2,9 +2,9 @@
 //!
 //! `[\n{…},\n{…}\n]\n`, and `[]\n` when there is no record.
 
-use flows_formats::{Error, Format, Record, RecordEncoder};
+use flows_formats::{Error, Format, Record, RecordEncoder, Type};
 
-use crate::object::Objects;
+use crate::object::{OPTIONS, Objects};
 
 inventory::submit! {
     Format {
@@ -13,8 +13,10 @@ inventory::submit! {
         extension: "json",
         summary: "One JSON array, one object to a line (RFC 8259)",
         compressed: false,
-        options: &[],
-        encoder: |schema, _| Ok(Box::new(Json(Objects::new(schema, "\n", "")?))),
+        options: &OPTIONS,
+        encoder: |schema, options| {
+            Ok(Box::new(Json(Objects::new(schema, options, "\n", "")?)))
+        },
     }
 }
 
@@ -29,6 +31,10 @@ impl RecordEncoder for Json {
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         self.0.write(record, out)
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn separator(&self) -> &'static [u8] {

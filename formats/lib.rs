@@ -10,6 +10,7 @@
 //! | `text.rs` | integers, reals, blobs and names as text, the same in every text format |
 //! | `decimal.rs` | exact numbers as integers |
 //! | `time.rs` | instants and days as text |
+//! | `integers.rs` | what integers stand for, as text: instants, days, booleans |
 //! | `as_text.rs` | values of types that a format does not know, as their text |
 //! | `writer.rs` | the hot path of text formats: literals, integers, short strings |
 //! | `object.rs` | a record as a JSON object: `json` and `ndjson` |
@@ -50,6 +51,7 @@ mod columns;
 mod csv;
 pub mod decimal;
 pub mod dialects;
+mod integers;
 mod json;
 mod ndjson;
 mod object;

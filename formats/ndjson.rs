@@ -1,8 +1,8 @@
 //! `ndjson`: one JSON object (RFC 8259) to a line, and nothing when there is no record.
 
-use flows_formats::{Error, Format, Record, RecordEncoder};
+use flows_formats::{Error, Format, Record, RecordEncoder, Type};
 
-use crate::object::Objects;
+use crate::object::{OPTIONS, Objects};
 
 inventory::submit! {
     Format {
@@ -11,8 +11,10 @@ inventory::submit! {
         extension: "ndjson",
         summary: "JSON objects, one to a line (RFC 8259 each)",
         compressed: false,
-        options: &[],
-        encoder: |schema, _| Ok(Box::new(Ndjson(Objects::new(schema, "", "\n")?))),
+        options: &OPTIONS,
+        encoder: |schema, options| {
+            Ok(Box::new(Ndjson(Objects::new(schema, options, "", "\n")?)))
+        },
     }
 }
 
@@ -22,6 +24,10 @@ struct Ndjson(Objects);
 impl RecordEncoder for Ndjson {
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         self.0.write(record, out)
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {

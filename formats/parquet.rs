@@ -4,6 +4,10 @@
 //! [`GROUP_BYTES`]. The footer, which says where each column of each row group begins, comes last, so
 //! that nobody reads a file without its end. Each slice ends with its own row group, and hands over
 //! the metadata of its row groups for the footer.
+//!
+//! Parquet has no timestamps of seconds: they become milliseconds.
+
+use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -11,7 +15,10 @@ use ::parquet::errors::ParquetError;
 use ::parquet::file::metadata::{ParquetMetaDataWriter, RowGroupMetaData};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::schema::types::ColumnPath;
-use arrow_schema::SchemaRef;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{TimestampMillisecondType, TimestampSecondType};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{DataType, Field, Fields, SchemaRef, TimeUnit};
 use flows_formats::{
     Allowed, Error, Format, FormatOption, Part, Record, RecordEncoder, Schema, Type,
 };
@@ -55,14 +62,14 @@ fn properties(columns: &Schema) -> Result<WriterProperties, ParquetError> {
         .set_max_row_group_row_count(None);
     for column in &columns.columns {
         let path = ColumnPath::new(vec![column.name.clone()]);
-        properties = if column.kind == Type::Integer {
+        properties = match column.kind {
             // Times and ids rise, and are rarely twice the same.
-            properties
+            Type::Integer | Type::Timestamp(_) => properties
                 .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
-        } else {
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
+            Type::Date => properties,
             // Readers skip row groups by time; the least of a string is of no use to them.
-            properties.set_column_statistics_enabled(path, EnabledStatistics::None)
+            _ => properties.set_column_statistics_enabled(path, EnabledStatistics::None),
         };
     }
     Ok(properties.build())
@@ -70,6 +77,8 @@ fn properties(columns: &Schema) -> Result<WriterProperties, ParquetError> {
 
 struct Parquet {
     schema: SchemaRef,
+    /// The schema without seconds.
+    of_file: SchemaRef,
     properties: WriterProperties,
     /// The most rows of a row group.
     rows: usize,
@@ -89,13 +98,15 @@ impl Parquet {
         rows: usize,
     ) -> Result<Parquet, ParquetError> {
         let written = Some(properties.clone());
-        let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), written)?;
+        let of_file = of_file(&schema);
+        let mut writer = ArrowWriter::try_new(Vec::new(), of_file.clone(), written)?;
         // `begin` writes that, once for all slices.
         writer.sync()?;
         writer.inner_mut().clear();
         Ok(Parquet {
             columns: Columns::new(schema.clone()),
             schema,
+            of_file,
             properties,
             rows,
             writer,
@@ -105,7 +116,7 @@ impl Parquet {
     }
 
     fn push(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), ParquetError> {
-        let batch_full = self.columns.push(record);
+        let batch_full = self.columns.push(record)?;
         let group_full = self.group_rows + self.columns.rows() >= self.rows;
         if group_full {
             return self.end_group(out);
@@ -123,6 +134,8 @@ impl Parquet {
     fn write_batch(&mut self) -> Result<(), ParquetError> {
         if let Some(batch) = self.columns.take()? {
             self.group_rows += batch.num_rows();
+            let columns = batch.columns().iter().map(without_seconds).collect();
+            let batch = RecordBatch::try_new(self.of_file.clone(), columns)?;
             self.writer.write(&batch)?;
         }
         Ok(())
@@ -163,6 +176,10 @@ impl RecordEncoder for Parquet {
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         self.push(record, out).map_err(error)
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn end(&mut self, _records: u64, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -208,6 +225,31 @@ impl RecordEncoder for Parquet {
         let fitting = (records * GROUP_BYTES as u64).checked_div(bytes);
         Some(fitting.map_or(rows, |fitting| rows.min(fitting).max(1)))
     }
+}
+
+/// A schema that Parquet can express: milliseconds in the place of seconds.
+fn of_file(schema: &SchemaRef) -> SchemaRef {
+    let field = |field: &Arc<Field>| match field.data_type() {
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, zone.clone());
+            Arc::new(field.as_ref().clone().with_data_type(milliseconds))
+        }
+        _ => field.clone(),
+    };
+    let fields: Fields = schema.fields().iter().map(field).collect();
+    Arc::new(arrow_schema::Schema::new(fields))
+}
+
+/// A column of such a schema.
+fn without_seconds(column: &ArrayRef) -> ArrayRef {
+    let Some(seconds) = column.as_primitive_opt::<TimestampSecondType>() else {
+        return column.clone();
+    };
+    // Those of the years 1 to 9999 fit.
+    let milliseconds = seconds
+        .unary::<_, TimestampMillisecondType>(|seconds| seconds.wrapping_mul(1000))
+        .with_timezone_opt(seconds.timezone());
+    Arc::new(milliseconds)
 }
 
 /// A row group of a slice, whose writer took [`MAGIC`] for what comes before it, where it stands with

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use chrono::{Datelike, NaiveDate};
 
-use crate::writer::eight_digits;
+use crate::writer::{eight_digits, pairs_of_digits};
 
 /// Days from the first of January of the year 1 to that of 1970.
 const BEFORE_1970: i32 = 719_163;
@@ -106,94 +106,93 @@ pub fn day_of(year: u32, month: u32, day: u32) -> Option<i64> {
 /// ```
 /// use flows_formats::time::{Timestamps, Unit};
 /// let mut timestamps = Timestamps::new(Unit::Microsecond);
-/// assert_eq!(timestamps.text(1_767_225_610_000_000), "2026-01-01T00:00:10.000000Z");
-/// assert_eq!(timestamps.text(-1), "1969-12-31T23:59:59.999999Z");
-/// assert_eq!(Timestamps::new(Unit::Second).text(0), "1970-01-01T00:00:00Z");
+/// let mut text = [0; 30];
+/// let length = timestamps.write(1_767_225_610_000_000, &mut text);
+/// assert_eq!(&text[..length], b"2026-01-01T00:00:10.000000Z");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Timestamps {
-    per_second: i64,
-    digits: usize,
-    /// The day that the text is of.
-    day: i64,
-    text: [u8; MOST],
+    unit: Unit,
+    /// How long a text is.
     length: usize,
+    /// The day written last, in seconds since 1970, and its text.
+    day: i64,
+    text: [u8; 10],
 }
-
-/// Room for the longest text, and for pieces of eight that are written at its end.
-const MOST: usize = 40;
-
-/// How long `2026-01-01T00:00:10` is.
-const TO_SECONDS: usize = 19;
 
 impl Timestamps {
     /// A writer of instants in that unit.
     pub fn new(unit: Unit) -> Timestamps {
-        let mut text = [0; MOST];
-        text[..TO_SECONDS].copy_from_slice(b"1970-01-01T00:00:00");
-        let digits = unit.digits();
-        let length = TO_SECONDS + if digits > 0 { digits + 2 } else { 1 };
+        let fraction = match unit {
+            Unit::Second => 0,
+            unit => 1 + unit.digits(),
+        };
         Timestamps {
-            per_second: unit.per_second(),
-            digits,
+            unit,
+            length: "2026-01-01T00:00:10Z".len() + fraction,
             day: 0,
-            text,
-            length,
+            text: *b"1970-01-01",
         }
     }
 
-    /// The text of an instant of the years 1 to 9999, which a value of a timestamp column is.
+    /// Writes an instant of the years 1 to 9999, which a value of a timestamp column is, and returns the
+    /// length of its text. What comes after it in `out` is undefined.
     #[inline]
-    pub fn text(&mut self, value: i64) -> &str {
-        let (seconds, fraction) = (
-            value.div_euclid(self.per_second),
-            value.rem_euclid(self.per_second),
-        );
-        let day = seconds.div_euclid(SECONDS_A_DAY);
-        if day != self.day {
-            self.set_day(day);
+    pub fn write(&mut self, value: i64, out: &mut [u8; 30]) -> usize {
+        // Divisors that the compiler knows. Nine digits are written: eight at once, and the last.
+        let (seconds, eight, ninth) = match self.unit {
+            Unit::Second => (value, 0, 0),
+            Unit::Millisecond => {
+                let (seconds, fraction) = (value.div_euclid(1000), value.rem_euclid(1000));
+                (seconds, fraction * 100_000, 0)
+            }
+            Unit::Microsecond => {
+                let (seconds, fraction) =
+                    (value.div_euclid(1_000_000), value.rem_euclid(1_000_000));
+                (seconds, fraction * 100, 0)
+            }
+            Unit::Nanosecond => {
+                let fraction = value.rem_euclid(1_000_000_000);
+                let seconds = value.div_euclid(1_000_000_000);
+                (seconds, fraction / 10, fraction % 10)
+            }
+        };
+        let mut second = seconds.wrapping_sub(self.day);
+        if !(0..SECONDS_A_DAY).contains(&second) {
+            self.set_day(seconds.div_euclid(SECONDS_A_DAY));
+            second = seconds.rem_euclid(SECONDS_A_DAY);
         }
-        let second = seconds.rem_euclid(SECONDS_A_DAY) as u64;
-        let (hours, minutes, second) = (second / 3600, second / 60 % 60, second % 60);
-        // `00HHMMSS`, of which the digits stand two by two.
-        let [_, _, h, i, m, n, s, t] =
-            (eight_digits(hours * 10_000 + minutes * 100 + second) | ZEROS).to_le_bytes();
-        self.text[11..TO_SECONDS].copy_from_slice(&[h, i, b':', m, n, b':', s, t]);
-        if self.digits > 0 {
-            // All nine digits, of which those of the unit come first.
-            let nine = fraction as u64 * (1_000_000_000 / self.per_second as u64);
-            let eight = eight_digits(nine / 10) | ZEROS;
-            self.text[TO_SECONDS] = b'.';
-            self.text[20..28].copy_from_slice(&eight.to_le_bytes());
-            self.text[28] = b'0' + (nine % 10) as u8;
+        let (second, minute) = (second as u64 % 60, second as u64 / 60);
+        let (hour, minute) = (minute / 60, minute % 60);
+        let [h, i, m, n, s, t, ..] =
+            (pairs_of_digits(hour | (minute << 16) | (second << 32)) | ZEROS).to_le_bytes();
+        out[..10].copy_from_slice(&self.text);
+        out[10..19].copy_from_slice(&[b'T', h, i, b':', m, n, b':', s, t]);
+        if self.unit != Unit::Second {
+            out[19] = b'.';
+            out[20..28].copy_from_slice(&(eight_digits(eight as u64) | ZEROS).to_le_bytes());
+            out[28] = b'0' + ninth as u8;
         }
-        self.text[self.length - 1] = b'Z';
-        // Only ASCII was written.
-        str::from_utf8(&self.text[..self.length]).unwrap_or_default()
+        out[self.length - 1] = b'Z';
+        self.length
     }
 
-    #[cold]
+    #[inline(never)]
     fn set_day(&mut self, day: i64) {
-        self.day = day;
-        let mut text = Vec::new();
-        date(day, &mut text);
-        if text.len() == 10 {
-            self.text[..10].copy_from_slice(&text);
-        }
+        self.day = day * SECONDS_A_DAY;
+        self.text = date(day);
     }
 }
 
 /// The character `0`, eight times.
 const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 
-/// Appends a day of the years 1 to 9999, counted from 1970, as RFC 3339's `full-date`.
+/// A day of the years 1 to 9999, counted from 1970, as RFC 3339's `full-date`.
 ///
 /// ```
-/// let mut out = Vec::new();
-/// flows_formats::time::date(20_454, &mut out);
-/// assert_eq!(out, b"2026-01-01");
+/// assert_eq!(&flows_formats::time::date(20_454), b"2026-01-01");
 /// ```
-pub fn date(days: i64, out: &mut Vec<u8>) {
+pub fn date(days: i64) -> [u8; 10] {
     let from_ce = i32::try_from(days)
         .ok()
         .and_then(|days| days.checked_add(BEFORE_1970));
@@ -204,5 +203,50 @@ pub fn date(days: i64, out: &mut Vec<u8>) {
         u64::from(date.year().unsigned_abs()) * 10_000 + u64::from(date.month() * 100 + date.day()),
     );
     let [a, b, c, d, m, n, e, f] = (digits | ZEROS).to_le_bytes();
-    out.extend_from_slice(&[a, b, c, d, b'-', m, n, b'-', e, f]);
+    [a, b, c, d, b'-', m, n, b'-', e, f]
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, SecondsFormat};
+
+    use super::{DAYS, Timestamps, Unit};
+
+    #[test]
+    fn instants_are_those_of_chrono() {
+        for (unit, format) in Unit::ALL.into_iter().zip([
+            SecondsFormat::Secs,
+            SecondsFormat::Millis,
+            SecondsFormat::Micros,
+            SecondsFormat::Nanos,
+        ]) {
+            let (least, most) = unit.range().into_inner();
+            let day = 86_400 * unit.per_second();
+            let mut values = vec![least, most, least + 1, most - 1, most, least, -1, 0, 1];
+            for days in DAYS.step_by(97) {
+                if let Some(midnight) = days.checked_mul(day) {
+                    values.extend(
+                        [-1, 0, 1, day / 86_399 * 3599, day - 1]
+                            .map(|part| midnight.saturating_add(part).clamp(least, most)),
+                    );
+                }
+            }
+            let mut timestamps = Timestamps::new(unit);
+            for value in values {
+                let per_second = unit.per_second();
+                let nanoseconds = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
+                let expected =
+                    DateTime::from_timestamp(value.div_euclid(per_second), nanoseconds as u32)
+                        .unwrap()
+                        .to_rfc3339_opts(format, true);
+                let mut text = [0; 30];
+                let length = timestamps.write(value, &mut text);
+                assert_eq!(
+                    str::from_utf8(&text[..length]),
+                    Ok(expected.as_str()),
+                    "{value}"
+                );
+            }
+        }
+    }
 }

@@ -2,10 +2,14 @@
 //!
 //! Backslash, tab, line feed, carriage return, backspace, form feed and vertical tab are `\\`, `\t`,
 //! `\n`, `\r`, `\b`, `\f` and `\v`, in the header too; a null is `\N`. Blobs are base64; a real is
-//! `NaN`, `Infinity` or `-Infinity` where it is not a number.
+//! `NaN`, `Infinity` or `-Infinity` where it is not a number. Timestamps and dates are as RFC 3339 has them
+//! (or, with `timestamps=epoch`, timestamps are integers), booleans `true` and `false`, decimals the text
+//! that they come as, and JSON too, escaped as any other.
 
 use flows_formats::writer::{Writer, equal_to, less_than};
-use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};
+use flows_formats::{Error, Format, Record, RecordEncoder, Type, Value, text};
+
+use crate::integers::{Integers, TIMESTAMPS};
 
 inventory::submit! {
     Format {
@@ -14,10 +18,11 @@ inventory::submit! {
         extension: "tsv",
         summary: "Tab-separated values with a header line, escaped as PostgreSQL's COPY does",
         compressed: false,
-        options: &[],
-        encoder: |schema, _| {
+        options: &[TIMESTAMPS],
+        encoder: |schema, options| {
             let names = schema.columns.iter().map(|column| column.name.clone()).collect();
-            Ok(Box::new(Tsv { names }))
+            let integers = schema.columns.iter().map(|column| Integers::asked(column.kind, options));
+            Ok(Box::new(Tsv { names, columns: integers.collect() }))
         },
     }
 }
@@ -25,6 +30,7 @@ inventory::submit! {
 #[derive(Clone)]
 struct Tsv {
     names: Vec<String>,
+    columns: Vec<Integers>,
 }
 
 impl RecordEncoder for Tsv {
@@ -41,12 +47,12 @@ impl RecordEncoder for Tsv {
 
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         let mut writer = Writer::new(std::mem::take(out));
-        for (i, value) in record.values.iter().enumerate() {
+        for (i, (integers, value)) in self.columns.iter_mut().zip(record.values).enumerate() {
             if i > 0 {
                 writer.byte(b'\t');
             }
             match *value {
-                Value::Integer(integer) => writer.integer(integer),
+                Value::Integer(integer) => integers.write(integer, &mut writer),
                 Value::Text(text) => {
                     let suspect = |eight| less_than(eight, b' ') | equal_to(eight, b'\\');
                     if !writer.text(text, suspect) {
@@ -61,6 +67,10 @@ impl RecordEncoder for Tsv {
         writer.byte(b'\n');
         *out = writer.finish();
         Ok(())
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {

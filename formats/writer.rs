@@ -13,8 +13,8 @@ pub struct Literal {
     padded: [u8; PIECE],
 }
 
-/// The size in bytes of the piece that a short literal is copied as.
-const PIECE: usize = 32;
+/// The size in bytes of the piece that a short literal is copied as, and of [`Writer::piece`].
+pub const PIECE: usize = 32;
 
 /// Room that a record gets at once. One that needs more gets it later.
 const ROOM: usize = 512;
@@ -92,6 +92,15 @@ impl Writer {
         self.at += literal.bytes.len();
     }
 
+    /// Writes what `fill` puts at the beginning of so many bytes; it returns its length.
+    #[inline(always)]
+    pub fn piece(&mut self, fill: impl FnOnce(&mut [u8; PIECE]) -> usize) {
+        if let Some(piece) = self.room(PIECE).first_chunk_mut() {
+            let length = fill(piece);
+            self.at += length.min(PIECE);
+        }
+    }
+
     /// Writes what `write` appends to a vector: for whatever is rare.
     #[inline]
     pub fn with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
@@ -156,7 +165,12 @@ pub(crate) fn eight_digits(number: u64) -> u64 {
     // Multiplying and shifting divides by 100 what is below 10,000, and by 10 what is below 100.
     let fours = (number / 10_000) | ((number % 10_000) << 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007F_0000_007F;
-    let twos = hundreds | ((fours - 100 * hundreds) << 16);
+    pairs_of_digits(hundreds | ((fours - 100 * hundreds) << 16))
+}
+
+/// The digits of four numbers below 100, each in 16 bits, the first in the lowest byte.
+#[inline]
+pub(crate) fn pairs_of_digits(twos: u64) -> u64 {
     let tens = ((twos * 103) >> 10) & 0x000F_000F_000F_000F;
     tens | ((twos - 10 * tens) << 8)
 }

@@ -4,14 +4,18 @@
 //! `</records>\n`. Characters that XML 1.0 forbids (section 2.2) become U+FFFD, since escaping them
 //! is forbidden too. Names that are no XML names (section 2.3) are written by SQL/XML's `_xHHHH_`
 //! rule. A null is an empty element with `xsi:nil="true"`; it declares the namespace itself, so that
-//! documents without nulls stay plain. Blobs are base64; a real is `NaN`, `INF` or `-INF`, as
-//! `xs:double` says, where it is not a number.
+//! documents without nulls stay plain. Values are as XML Schema writes them: blobs `xs:base64Binary`; a
+//! real `xs:double`, `NaN`, `INF` or `-INF` where it is not a number; a timestamp `xs:dateTime` (or, with
+//! `timestamps=epoch`, an integer), a date `xs:date`, `true` and `false`, a decimal `xs:decimal` with
+//! the digits that it comes with. JSON is text.
 
 use std::borrow::Cow;
 
 use flows_formats::writer::{Literal, Writer, equal_to, less_than, not_ascii};
-use flows_formats::{Error, Format, Record, RecordEncoder, Value, text};
+use flows_formats::{Column, Error, Format, Options, Record, RecordEncoder, Type, Value, text};
 use quick_xml::escape::partial_escape;
+
+use crate::integers::{Integers, TIMESTAMPS};
 
 inventory::submit! {
     Format {
@@ -20,31 +24,33 @@ inventory::submit! {
         extension: "xml",
         summary: "One XML 1.0 document, one <record> element to a line",
         compressed: false,
-        options: &[],
-        encoder: |schema, _| {
-            let elements = schema.columns.iter().map(|column| Element::new(&column.name)).collect();
+        options: &[TIMESTAMPS],
+        encoder: |schema, options| {
+            let elements = schema.columns.iter().map(|column| Element::new(column, options)).collect();
             let (open, close) = (Literal::new("<record>"), Literal::new("</record>\n"));
             Ok(Box::new(Xml { open, elements, close }))
         },
     }
 }
 
-/// The three ways in which a column's element begins or ends.
+/// A column: the three ways in which its element begins or ends, and what may stand in it.
 #[derive(Clone)]
 struct Element {
     open: Literal,
     close: Literal,
     null: String,
+    integers: Integers,
 }
 
 impl Element {
-    fn new(column: &str) -> Element {
-        let name = element_name(column);
+    fn new(column: &Column, options: &Options) -> Element {
+        let name = element_name(&column.name);
         let xsi = "http://www.w3.org/2001/XMLSchema-instance";
         Element {
             open: Literal::new(format!("<{name}>")),
             close: Literal::new(format!("</{name}>")),
             null: format!("<{name} xmlns:xsi=\"{xsi}\" xsi:nil=\"true\"/>"),
+            integers: Integers::asked(column.kind, options),
         }
     }
 }
@@ -65,7 +71,7 @@ impl RecordEncoder for Xml {
     fn record(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         let mut writer = Writer::new(std::mem::take(out));
         writer.literal(&self.open);
-        for (element, value) in self.elements.iter().zip(record.values) {
+        for (element, value) in self.elements.iter_mut().zip(record.values) {
             if *value == Value::Null {
                 writer.with(|out| out.extend_from_slice(element.null.as_bytes()));
                 continue;
@@ -73,7 +79,7 @@ impl RecordEncoder for Xml {
             writer.literal(&element.open);
             match *value {
                 Value::Null => {}
-                Value::Integer(integer) => writer.integer(integer),
+                Value::Integer(integer) => element.integers.write(integer, &mut writer),
                 Value::Text(text) => {
                     if !writer.text(text, suspect) {
                         let escaped = partial_escape(allowed(text));
@@ -103,6 +109,10 @@ impl RecordEncoder for Xml {
     fn end(&mut self, _records: u64, out: &mut Vec<u8>) -> Result<(), Error> {
         out.extend_from_slice(b"</records>\n");
         Ok(())
+    }
+
+    fn takes(&self, _kind: Type) -> bool {
+        true
     }
 
     fn fork(&self) -> Option<Box<dyn RecordEncoder>> {

@@ -116,7 +116,7 @@ fn table() -> impl Strategy<Value = (Schema, Vec<Vec<Owned>>)> {
 /// A document written as three slices at once, of which the last is ready first; `None` if the
 /// format has no slices.
 fn in_slices(format: &Format, schema: &Schema, records: &[Record<'_>]) -> Option<Vec<u8>> {
-    let mut first = (format.encoder)(schema, &Options::new(format.options)).unwrap();
+    let mut first = format.new_encoder(schema, &Options::new(format.options)).unwrap();
     let (second, third) = (first.fork()?, first.fork()?);
     let separator = first.separator();
     let (head, rest) = records.split_at(records.len().div_ceil(3));

@@ -87,8 +87,7 @@ impl Spelling {
         let nanoseconds = fraction * (1_000_000_000 / per_second);
         // To all within the unit, which a value that is finer than the unit would be.
         let nanoseconds = nanoseconds + 1_000_000_000 / per_second - 1;
-        let mut text = Vec::with_capacity(40);
-        date(seconds.div_euclid(86_400), &mut text);
+        let mut text = date(seconds.div_euclid(86_400)).to_vec();
         let second = seconds.rem_euclid(86_400);
         if let Some(separator) = self.separator {
             text.push(separator);

@@ -27,7 +27,7 @@ impl RecordEncoder for Ltsv {
             match *value {
                 Value::Null => {}
                 Value::Integer(integer) => text::integer(integer, out),
-                Value::Real(real) => text::real(real, out),
+                Value::Real(real) => text::any_real(real, out),
                 Value::Text(text) => out.extend(text.replace(['\t', '\n'], " ").bytes()),
                 Value::Blob(bytes) => text::base64(bytes, out),
             }
