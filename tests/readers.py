@@ -3,12 +3,18 @@
 The argument names format and reader, such as `parquet-duckdb`. On standard input: documents, each
 behind a line of JSON: {"bytes": N, "columns": [[name, type], ...]}. On standard output, for each, a
 line of JSON: the reader's error as a text, or {"names": [...], "records": [[value, ...], ...]}, where
-a value is null, {"integer": "1"}, {"real": its 64 bits in hexadecimal}, {"text": "a"} or
-{"blob": base64}, as the reader takes it to be.
+a value is null, {"integer": "1"}, {"real": its 64 bits in hexadecimal}, {"text": "a"},
+{"blob": base64}, {"instant": "nanoseconds since 1970"}, {"date": days since 1970}, {"boolean": true},
+{"decimal": "1.5"} or {"json": any}, as the reader takes it to be. Where it takes it for a text, that
+is read by Python's own means.
 """
 
 import base64
+import dataclasses
+import datetime
+import decimal
 import io
+import itertools
 import json
 import math
 import os
@@ -16,12 +22,68 @@ import struct
 import sys
 import tempfile
 
-DUCKDB = {"integer": "BIGINT", "real": "DOUBLE", "text": "VARCHAR", "blob": "VARCHAR"}
+DUCKDB = {
+    "integer": "BIGINT",
+    "real": "DOUBLE",
+    "text": "VARCHAR",
+    "blob": "VARCHAR",
+    "timestamp": "VARCHAR",
+    "date": "DATE",
+    "boolean": "BOOLEAN",
+    "decimal": "VARCHAR",
+    "json": "JSON",
+}
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+@dataclasses.dataclass
+class Instant:
+    nanoseconds: int
+
+
+@dataclasses.dataclass
+class Json:
+    value: object
+
+
+def instant(moment):
+    """The instant of a datetime, which has an offset."""
+    return Instant((moment - EPOCH) // datetime.timedelta(microseconds=1) * 1000)
+
+
+def meant(text, kind):
+    """What a text stands for in a column of that type."""
+    if kind == "timestamp":
+        seconds, _, fraction = text.removesuffix("Z").partition(".")
+        assert text.endswith("Z") and len(fraction) in (0, 3, 6, 9), text
+        nanoseconds = int(fraction.ljust(9, "0"))
+        return Instant(instant(datetime.datetime.fromisoformat(seconds + "+00:00")).nanoseconds + nanoseconds)
+    if kind == "date":
+        return datetime.date.fromisoformat(text)
+    if kind == "boolean":
+        return {"true": True, "false": False}[text]
+    if kind == "decimal":
+        return decimal.Decimal(text)
+    return Json(json.loads(text)) if kind == "json" else text
 
 
 def tagged(value):
     if value is None:
         return None
+    if isinstance(value, bool):
+        return {"boolean": value}
+    if isinstance(value, datetime.datetime):
+        value = instant(value)
+    if isinstance(value, Instant):
+        return {"instant": str(value.nanoseconds)}
+    if isinstance(value, datetime.date):
+        return {"date": (value - EPOCH.date()).days}
+    if isinstance(value, decimal.Decimal):
+        text = format(value, "f")
+        text = text.rstrip("0").removesuffix(".") if "." in text else text
+        return {"decimal": "0" if text == "-0" else text}
+    if isinstance(value, Json):
+        return {"json": value.value}
     if isinstance(value, int):
         return {"integer": str(value)}
     if isinstance(value, float):
@@ -124,7 +186,14 @@ def csv_duckdb(document, columns):
 def json_python(document, columns):
     records = json.loads(document)
     names = list(records[0]) if records else []
-    return {"names": names, "records": [list(record.values()) for record in records]}
+    kinds = dict(columns)
+
+    def value(name, value):
+        if kinds.get(name) == "json" and value is not None:
+            return Json(value)
+        return value
+
+    return {"names": names, "records": [[value(*v) for v in r.items()] for r in records]}
 
 
 def avro_fastavro(document, columns):
@@ -136,9 +205,19 @@ def avro_fastavro(document, columns):
 
 
 def from_arrow(table):
+    import pyarrow
+
     table.validate(full=True)
-    values = [table.column(i).to_pylist() for i in range(table.num_columns)]
-    return by_columns(table.column_names, values)
+    factors = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}
+
+    def values(column):
+        if not pyarrow.types.is_timestamp(column.type):
+            return column.to_pylist()
+        assert column.type.tz == "UTC"
+        factor = factors[column.type.unit]
+        return [None if v is None else Instant(v * factor) for v in column.cast(pyarrow.int64()).to_pylist()]
+
+    return by_columns(table.column_names, [values(column) for column in table.columns])
 
 
 def arrow_pyarrow(document, columns):
@@ -173,16 +252,38 @@ def parquet_groups(document, columns):
 
 
 def parquet_duckdb(document, columns):
-    return duckdb_rows("SELECT * FROM read_parquet($file)", document)
+    import duckdb
+
+    # It gives Python no instants without another package, but their integers.
+    with in_file(document) as file:
+        from_file = f"FROM read_parquet('{file.name}')"
+        found = duckdb.connect().execute(f"DESCRIBE SELECT * {from_file}").fetchall()
+    selected = []
+    for name, kind, *_ in found:
+        name = '"' + name.replace('"', '""') + '"'
+        known = {"TIMESTAMP WITH TIME ZONE": "epoch_us", "TIMESTAMP_NS": "epoch_ns"}
+        selected.append(f"{known[kind]}({name}) AS {name}" if kind in known else name)
+    read = duckdb_rows(f"SELECT {', '.join(selected)} FROM read_parquet($file)", document)
+    factors = {"TIMESTAMP WITH TIME ZONE": 1000, "TIMESTAMP_NS": 1}
+    for record in read["records"]:
+        for at, (_, kind, *_) in enumerate(found):
+            if kind in factors and record[at] is not None:
+                record[at] = Instant(record[at] * factors[kind])
+    return read
 
 
 def answer(read, head):
     document = sys.stdin.buffer.read(head["bytes"])
+    columns = head["columns"]
     try:
-        answer = read(document, head["columns"])
+        answer = read(document, columns)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    answer["records"] = [[tagged(value) for value in record] for record in answer["records"]]
+    kinds = [kind for _, kind in columns] or itertools.repeat("text")
+    texts = lambda v, kind: meant(v, kind) if isinstance(v, str) else v
+    answer["records"] = [
+        [tagged(texts(*v)) for v in zip(record, kinds)] for record in answer["records"]
+    ]
     return answer
 
 

@@ -99,6 +99,7 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
         Owned::Real(real) => format!("{real:?}"),
         Owned::Text(text) => format!("CAST(x'{}' AS TEXT)", hex(text.as_bytes())),
         Owned::Blob(blob) => format!("x'{}'", hex(blob)),
+        other => panic!("{other:?} is not among them"),
     };
     let mut rows: Vec<_> = records
         .iter()

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flows_formats::Schema;
+use flows_formats::time::Unit;
 use serde_json::{Value as Json, json};
 
 /// A value that owns its text.
@@ -17,6 +18,11 @@ pub(crate) enum Owned {
     Real(f64),
     Text(String),
     Blob(Vec<u8>),
+    Timestamp(Unit, i64),
+    Date(i64),
+    Boolean(bool),
+    Decimal(String),
+    Json(String),
 }
 
 /// Whether a number's text is the number, NaN and infinities included.
@@ -130,6 +136,21 @@ pub(crate) fn typed(value: &Owned) -> Json {
         Owned::Real(real) => bits(*real),
         Owned::Text(text) => json!({ "text": text }),
         Owned::Blob(blob) => json!({ "blob": STANDARD.encode(blob) }),
+        Owned::Timestamp(unit, value) => {
+            let nanoseconds = 1_000_000_000 / i128::from(unit.per_second());
+            json!({ "instant": (i128::from(*value) * nanoseconds).to_string() })
+        }
+        Owned::Date(days) => json!({ "date": days }),
+        Owned::Boolean(boolean) => json!({ "boolean": boolean }),
+        Owned::Decimal(text) => {
+            // Readers do not tell zeros after the point, nor the sign of zero.
+            let text = match text.split_once('.') {
+                Some(_) => text.trim_end_matches('0').trim_end_matches('.'),
+                None => text,
+            };
+            json!({ "decimal": if text == "-0" { "0" } else { text } })
+        }
+        Owned::Json(text) => json!({ "json": serde_json::from_str::<Json>(text).unwrap() }),
     }
 }
 
@@ -138,6 +159,8 @@ pub(crate) fn in_json(value: &Owned) -> Json {
     match value {
         Owned::Real(real) if !real.is_finite() => Json::Null,
         Owned::Blob(blob) => json!({ "text": STANDARD.encode(blob) }),
+        // It is the same as none.
+        Owned::Json(text) if text.trim() == "null" => Json::Null,
         value => typed(value),
     }
 }
@@ -150,6 +173,8 @@ pub(crate) fn is_text(read: &Json, value: &Owned) -> bool {
         (Owned::Real(real), Some(text)) => is_real(text, *real),
         (Owned::Text(expected), Some(text)) => text == expected,
         (Owned::Blob(blob), Some(text)) => text == STANDARD.encode(blob),
+        // What the reader takes their text for.
+        (_, None) => *read == typed(value),
         _ => false,
     }
 }
