@@ -185,15 +185,17 @@ def csv_duckdb(document, columns):
 
 def json_python(document, columns):
     records = json.loads(document)
+    exact = json.loads(document, parse_float=decimal.Decimal, parse_int=decimal.Decimal)
     names = list(records[0]) if records else []
     kinds = dict(columns)
 
-    def value(name, value):
-        if kinds.get(name) == "json" and value is not None:
-            return Json(value)
-        return value
+    def value(record, name):
+        kind, found = kinds.get(name), records[record][name]
+        if kind == "decimal":
+            return exact[record][name]
+        return Json(found) if kind == "json" and found is not None else found
 
-    return {"names": names, "records": [[value(*v) for v in r.items()] for r in records]}
+    return {"names": names, "records": [[value(r, n) for n in names] for r in range(len(records))]}
 
 
 def avro_fastavro(document, columns):

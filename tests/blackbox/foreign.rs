@@ -4,11 +4,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
+use flows_formats::time::Unit;
 use flows_formats::{Column, Registry, Schema, Type};
 use serde_json::{Value as Json, json};
 
 use crate::harness::{FLOWS, Server, database, folder, generated, python, ten_records};
-use crate::reader::{Owned, Reader, Script, column_name, in_json, is_text, typed};
+use crate::reader::{
+    Owned, Reader, Script, column_name, in_json, is_in_duckdbs_json, is_text, typed,
+};
 
 const CODINGS: [&str; 3] = ["identity", "gzip", "zstd"];
 
@@ -39,6 +42,18 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
             column("a real", Type::Real, true),
             column("text, \"quoted\"", Type::Text, true),
             column("xml:blob", Type::Blob, true),
+            column("instant", Type::Timestamp(Unit::Microsecond), true),
+            column("day", Type::Date, true),
+            column("boolean", Type::Boolean, true),
+            column(
+                "decimal",
+                Type::Decimal {
+                    precision: 38,
+                    scale: 9,
+                },
+                true,
+            ),
+            column("json", Type::Json, true),
         ],
     };
     let texts = [
@@ -70,6 +85,16 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
         f64::NEG_INFINITY,
     ];
     let blobs: [&[u8]; 4] = [b"", b"\0", b"\xff\xfe\0\n", b"text"];
+    // The first and the last of the years 1 to 9999, the last of 1969, a leap day.
+    let instants = [
+        -62_135_596_800_000_000,
+        253_402_300_799_999_999,
+        -1,
+        1_709_251_199_999_999,
+    ];
+    let days = [-719_162, 2_932_896, -1, 19_782];
+    let decimals = ["-0.10", "99999999999999999999999999999.999999999", "7"];
+    let jsons = ["{\"a\":\n[1, \"\\n\"]}", "null", "\"text\"", "-1.5e3"];
     let mut records = Vec::new();
     for i in 0..24 {
         let null = |owned: Owned, every: usize| if i % every == 3 { Owned::Null } else { owned };
@@ -79,8 +104,17 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
             null(Owned::Real(reals[i % reals.len()]), 5),
             null(Owned::Text(texts[i % texts.len()].to_owned()), 6),
             null(Owned::Blob(blobs[i % blobs.len()].to_vec()), 4),
+            null(
+                Owned::Timestamp(Unit::Microsecond, instants[i % instants.len()]),
+                5,
+            ),
+            null(Owned::Date(days[i % days.len()]), 7),
+            null(Owned::Boolean(i % 2 == 0), 5),
+            null(Owned::Decimal(decimals[i % decimals.len()].into()), 5),
+            null(Owned::Json(jsons[i % jsons.len()].into()), 6),
         ]);
     }
+    let nulls = || std::iter::repeat_n(Owned::Null, 5);
     records.push(vec![
         Owned::Integer(24),
         Owned::Null,
@@ -88,6 +122,7 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
         Owned::Text("1 MiB of ä, \n".repeat(80_000)),
         Owned::Null,
     ]);
+    records[24].extend(nulls());
     let sql = |owned: &Owned| match owned {
         Owned::Null => "NULL".to_owned(),
         Owned::Integer(i64::MIN) => "-9223372036854775807 - 1".to_owned(),
@@ -99,7 +134,11 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
         Owned::Real(real) => format!("{real:?}"),
         Owned::Text(text) => format!("CAST(x'{}' AS TEXT)", hex(text.as_bytes())),
         Owned::Blob(blob) => format!("x'{}'", hex(blob)),
-        other => panic!("{other:?} is not among them"),
+        Owned::Timestamp(_, value) | Owned::Date(value) => value.to_string(),
+        Owned::Boolean(boolean) => boolean.to_string(),
+        Owned::Decimal(text) | Owned::Json(text) => {
+            format!("CAST(x'{}' AS TEXT)", hex(text.as_bytes()))
+        }
     };
     let mut rows: Vec<_> = records
         .iter()
@@ -111,7 +150,9 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
         })
         .collect();
     // Text that is not UTF-8, which is sent with U+FFFD for what is not.
-    rows.push("(25, NULL, NULL, CAST(x'6180ff62' AS TEXT), NULL)".into());
+    rows.push(
+        "(25, NULL, NULL, CAST(x'6180ff62' AS TEXT), NULL, NULL, NULL, NULL, NULL, NULL)".into(),
+    );
     let replaced = Owned::Text("a\u{fffd}\u{fffd}b".into());
     records.push(vec![
         Owned::Integer(25),
@@ -120,16 +161,17 @@ fn hostile() -> (Schema, String, Vec<Vec<Owned>>) {
         replaced,
         Owned::Null,
     ]);
+    records[25].extend(nulls());
     for record in &mut records {
         if let Owned::Real(real) = &mut record[2] {
             *real += 0.0;
         }
     }
     let sql = format!(
-        "CREATE TABLE t (id INTEGER PRIMARY KEY, i INTEGER, r REAL, t TEXT, b BLOB);
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, i INTEGER, r REAL, t TEXT, b BLOB, at, day, ok, n TEXT, j);
          INSERT INTO t VALUES {};
          CREATE VIEW hostile AS SELECT id, id AS time, i AS \"1st number\", r AS \"a real\",
-             t AS \"text, \"\"quoted\"\"\", b AS \"xml:blob\" FROM t;",
+             t AS \"text, \"\"quoted\"\"\", b AS \"xml:blob\", at AS instant, day, ok AS boolean, n AS decimal, j AS json FROM t;",
         rows.join(", ")
     );
     (schema, sql, records)
@@ -145,9 +187,14 @@ fn hostile_records_are_read_back_equal_in_every_format() {
     let folder = folder();
     let (schema, sql, records) = hostile();
     let columns = schema.columns.iter().map(|column| {
-        let (name, kind) = (column.name.replace('"', "\\\""), column.kind);
+        let (name, kind) = (column.name.replace('"', "\\\""), column.kind.name());
+        let more = match column.kind {
+            Type::Date => ", stored = \"days\"",
+            Type::Decimal { .. } => ", precision = 38, scale = 9",
+            _ => "",
+        };
         format!(
-            "{{ name = \"{name}\", type = \"{kind}\", nullable = {} }}",
+            "{{ name = \"{name}\", type = \"{kind}\", nullable = {}{more} }}",
             column.nullable
         )
     });
@@ -161,7 +208,7 @@ fn hostile_records_are_read_back_equal_in_every_format() {
             "json-python",
             (|read, value| *read == in_json(value)) as fn(&Json, &Owned) -> bool,
         ),
-        ("ndjson-duckdb", |read, value| *read == in_json(value)),
+        ("ndjson-duckdb", is_in_duckdbs_json),
         ("tsv-duckdb", is_text),
         ("csv-duckdb", |read, value| match value {
             // DuckDB takes all that is empty for null.

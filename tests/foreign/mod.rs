@@ -165,6 +165,17 @@ pub(crate) fn in_json(value: &Owned) -> Json {
     }
 }
 
+/// Whether DuckDB read this of a value in JSON, where it takes numbers with a point for doubles.
+pub(crate) fn is_in_duckdbs_json(read: &Json, value: &Owned) -> bool {
+    match value {
+        Owned::Decimal(text) => {
+            let read = read["decimal"].as_str().map(str::parse::<f64>);
+            read == Some(text.parse())
+        }
+        value => *read == in_json(value),
+    }
+}
+
 /// Whether a string is the value's.
 pub(crate) fn is_text(read: &Json, value: &Owned) -> bool {
     match (value, read["text"].as_str()) {
