@@ -177,6 +177,16 @@ impl Timestamps {
         self.length
     }
 
+    /// The same as a string, where speed does not matter.
+    pub fn text(&mut self, value: i64) -> String {
+        let mut text = [0; 30];
+        let length = self.write(value, &mut text);
+        text[..length]
+            .iter()
+            .map(|byte| char::from(*byte))
+            .collect()
+    }
+
     #[inline(never)]
     fn set_day(&mut self, day: i64) {
         self.day = day * SECONDS_A_DAY;

@@ -33,11 +33,7 @@ fn borrowed(value: &Owned) -> Value<'_> {
 /// The text of a value that has the same one in every text format.
 fn in_text(value: &Owned) -> String {
     match value {
-        Owned::Timestamp(unit, value) => {
-            let mut text = [0; 30];
-            let length = Timestamps::new(*unit).write(*value, &mut text);
-            str::from_utf8(&text[..length]).unwrap().to_owned()
-        }
+        Owned::Timestamp(unit, value) => Timestamps::new(*unit).text(*value),
         Owned::Date(days) => str::from_utf8(&date(*days)).unwrap().to_owned(),
         Owned::Boolean(boolean) => boolean.to_string(),
         Owned::Decimal(text) | Owned::Json(text) => text.clone(),

@@ -59,7 +59,7 @@ impl Now {
     /// What was relative to now as an instant that stays what it is.
     pub(super) fn absolute(self, text: &str) -> Option<String> {
         let mut timestamps = Timestamps::new(Unit::Microsecond);
-        self.of(text).map(|then| timestamps.text(then).to_owned())
+        self.of(text).map(|then| timestamps.text(then))
     }
 
     /// Where an instant lies among those of a unit; `None` when the text is none.
