@@ -193,6 +193,14 @@ fn filter(text: &str) -> Result<(String, String), String> {
             "{column} is not a column; it must be COLUMN=FILTER"
         ));
     }
+    let bound = filter
+        .strip_prefix("lt.")
+        .or_else(|| filter.strip_prefix("lte."));
+    if let Some(bound) = bound.filter(|bound| *bound == "now" || bound.starts_with("now-")) {
+        return Err(format!(
+            "records that are not yet before {bound} would be passed over, and never pulled: leave it out"
+        ));
+    }
     Ok((column.to_owned(), filter.to_owned()))
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -223,6 +223,12 @@ fn errors_have_exit_codes_for_cron() {
         &[&stream, "--to", "x", "--filter", "limit=3"],
         "limit is not a column",
     );
+    for bound in ["lt.now", "lte.now-90s"] {
+        usage(
+            &[&stream, "--to", "x", "--filter", &format!("time={bound}")],
+            "would be passed over",
+        );
+    }
     usage(&[&stream, "--to", "x", "--max-rows", "0"], "--max-rows");
     // Nobody there; a folder that is a file.
     let free = TcpListener::bind("127.0.0.1:0")
@@ -518,13 +524,13 @@ fn ids_that_are_strings_and_times_that_are_text_are_pulled() {
         (
             &[
                 "--filter",
-                "at=gte.1767225660000000",
+                "at=gte.2026-01-01T00:01:00Z",
                 "--filter",
                 "size=lt.2500",
                 "--columns",
                 "at",
             ],
-            "at=gte.1767225660000000&size=lt.2500&columns=at",
+            "at=gte.2026-01-01T00:01:00Z&size=lt.2500&columns=at",
         ),
     ];
     for (from, to) in [(0, 1000), (1000, 1003), (1003, 3000)] {
@@ -1052,17 +1058,11 @@ fn what_django_writes_is_pulled_each_second_complete_and_once() {
     let mut by_time = String::new();
     let mut position: Option<String> = None;
     let mut windows = 0;
-    let mut ask = |late: Duration| {
-        let before = (SystemTime::now() - late)
-            .duration_since(UNIX_EPOCH)
-            .unwrap();
+    let mut ask = |before: &str| {
         let after = position
             .as_ref()
             .map_or(String::new(), |position| format!("&after={position}"));
-        let reply = server.get(&format!(
-            "{stream}.ndjson?scanned_before={}{after}",
-            before.as_micros()
-        ));
+        let reply = server.get(&format!("{stream}.ndjson?scanned_before={before}{after}"));
         assert_eq!(reply.status, 200, "{}", reply.body);
         assert!(reply.complete);
         position = Some(reply.header("flows-position").to_owned());
@@ -1073,14 +1073,14 @@ fn what_django_writes_is_pulled_each_second_complete_and_once() {
     while writer.try_wait().unwrap().is_none() {
         let start = Instant::now();
         pull();
-        ask(Duration::from_secs(3));
+        ask("now-3s");
         runs += 1;
         thread::sleep(Duration::from_secs(1).saturating_sub(start.elapsed()));
     }
     let written: u64 = said.next().unwrap().unwrap().parse().unwrap();
     assert!(written >= 800 * seconds.as_secs(), "{written}");
     pull();
-    ask(Duration::ZERO);
+    ask("now");
     let files = files(folder.path());
     // Each run had something new, and so had windows.
     assert!(files.len() > runs / 2, "{} of {runs}", files.len());
