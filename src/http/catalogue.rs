@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use flows_formats::Schema;
 use flows_formats::dialects::{DIALECTS, Dialect};
+use flows_formats::{Schema, Type};
 use serde_json::{Value, json};
 use warp::http::HeaderValue;
 use warp::http::header::CONTENT_TYPE;
@@ -59,6 +59,10 @@ fn streams(app: &App, query: &str) -> Result<Response, Problem> {
             "href": url,
             "time": stream.time,
             "id": stream.id,
+            "position": {
+                "time": typed(&stream.time, stream.declared(&stream.time).0),
+                "id": typed(&stream.id, stream.declared(&stream.id).0),
+            },
             "columns": columns(&stream.schema),
             "default_format": stream.default_format,
             "formats": formats.collect::<Value>(),
@@ -114,13 +118,25 @@ fn unknown<const N: usize>(name: &str, value: &str, known: [&str; N]) -> Problem
 
 fn columns(schema: &Schema) -> Value {
     let of = |column: &flows_formats::Column| {
-        json!({
-            "name": column.name,
-            "type": column.kind.name(),
-            "nullable": column.nullable,
-        })
+        let mut of = typed(&column.name, column.kind);
+        of["nullable"] = column.nullable.into();
+        of
     };
     schema.columns.iter().map(of).collect()
+}
+
+/// A column's name and type, with what else the type has.
+fn typed(name: &str, kind: Type) -> Value {
+    let mut of = json!({ "name": name, "type": kind.name() });
+    match kind {
+        Type::Timestamp(unit) => of["unit"] = unit.name().into(),
+        Type::Decimal { precision, scale } => {
+            of["precision"] = precision.into();
+            of["scale"] = scale.into();
+        }
+        _ => {}
+    }
+    of
 }
 
 fn reply(document: &Value, media_type: &'static str) -> Response {

@@ -20,3 +20,9 @@ fn differs_nowhere(script: &str, seconds: u32) {
 fn random_requests_of_random_tables_are_answered_by_the_rules() {
     differs_nowhere("differential.py", 60);
 }
+
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn random_requests_of_times_days_decimals_and_ids_that_are_strings_are_answered_by_the_rules() {
+    differs_nowhere("typed_differential.py", 30);
+}

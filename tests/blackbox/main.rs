@@ -16,6 +16,8 @@
 //! | `queries` | streams of a query in the place of a table |
 //! | `selecting` | `columns`, filters |
 //! | `lists` | filters by `in.` lists |
+//! | `times` | instants in windows, positions and filters, whatever the database holds |
+//! | `ids` | ids that are strings, and rowids |
 //! | `differential` | random requests of random tables, against Python's sqlite3 |
 //! | `slices` | slices of one stream at once |
 //! | `values` | declared types against what SQLite holds |
@@ -41,6 +43,7 @@ mod endpoint;
 mod files;
 mod foreign;
 mod harness;
+mod ids;
 mod import;
 mod init;
 mod lists;
@@ -54,5 +57,6 @@ mod queries;
 mod reader;
 mod selecting;
 mod slices;
+mod times;
 mod tools;
 mod values;
