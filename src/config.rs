@@ -16,7 +16,6 @@ mod layers;
 mod streams;
 mod values;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +25,7 @@ use serde::Deserialize;
 
 use crate::definition::Stream;
 pub(crate) use streams::is_parameter;
+pub use values::is_address;
 use values::{address, millis, path, seconds, whole};
 
 /// The text of `config/flows.toml`: every key, commented, at its default.
@@ -35,7 +35,8 @@ pub const DEFAULTS: &str = include_str!("../config/flows.toml");
 pub const DEFAULT_FILE: &str = "config/flows.toml";
 
 /// What an address to listen on looks like.
-pub const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:5000 or [::1]:5000";
+pub const ADDRESS: &str =
+    "an address or a name and a port, such as 127.0.0.1:5000, [::1]:5000 or localhost:5000";
 
 /// The complete configuration. Each field is explained in `config/flows.toml`.
 #[derive(Clone, Debug)]
@@ -56,9 +57,9 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Server {
-    /// `server.listen`; port 0 takes a free one.
+    /// `server.listen`, an [`is_address`]; port 0 takes a free one.
     #[serde(deserialize_with = "address")]
-    pub listen: SocketAddr,
+    pub listen: String,
     /// `server.head_seconds`: the time a client may take to send the head of a request.
     #[serde(rename = "head_seconds", deserialize_with = "seconds::<_, 1>")]
     pub head: Duration,

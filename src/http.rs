@@ -2,6 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | `http/listeners.rs` | the addresses that it listens at |
 //! | `http/server.rs` | accepts connections, stops gracefully |
 //! | `http/wire.rs` | a connection's socket: clients that stall or have left, breaks that show |
 //! | `http/refused.rs` | answers what hyper does not take for a request |
@@ -24,6 +25,7 @@ mod catalogue;
 mod connection;
 mod filters;
 mod instants;
+pub mod listeners;
 mod negotiation;
 mod operators;
 mod parameters;

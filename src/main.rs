@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{ADDRESS, Config, DEFAULT_FILE, Database, plain};
+use flows::config::{ADDRESS, Config, DEFAULT_FILE, Database, is_address, plain};
 use flows::definition::Stream;
 use flows::descriptors::{self, Share};
+use flows::http::listeners::Listeners;
 use flows::http::{App, server};
 use flows::lanl::generate::Lines;
 use flows::lanl::import::{ImportError, Imported, Interrupt, Source, import};
@@ -25,7 +26,6 @@ use flows::store::sqlite::Sqlite;
 use flows::store::{Finding, Store};
 use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -43,15 +43,15 @@ struct Arguments {
 enum Command {
     /// Serve the configured streams until SIGINT or SIGTERM
     ///
-    /// Checks configuration and database first, as `flows check` does. The address really bound is
-    /// the one line on standard output; the log goes to standard error. At the first signal running
+    /// Checks configuration and database first, as `flows check` does. The address really bound (those, of a
+    /// name that has several) is the one line on standard output; the log goes to standard error. At the first signal running
     /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP is ignored.
     Serve {
         #[command(flatten)]
         configured: Configured,
-        /// Listen here, instead of at server.listen; port 0 takes a free one
+        /// Listen here, instead of at server.listen; port 0 takes a free one, a name all its addresses
         #[arg(long, value_name = "ADDR", value_parser = address)]
-        listen: Option<SocketAddr>,
+        listen: Option<String>,
     },
     /// Load LANL's flows into the table of the stream `flows`
     ///
@@ -83,9 +83,9 @@ enum Command {
         /// How many records
         #[arg(long, value_name = "N", default_value_t = 1_000_000)]
         rows: u64,
-        /// Listen here; port 0 takes a free one
+        /// Listen here, such as localhost:5001; port 0 takes a free one
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000", value_parser = address)]
-        listen: SocketAddr,
+        listen: String,
     },
     /// List the formats that clients can name, or tell all about one
     Formats {
@@ -182,8 +182,9 @@ impl Configured {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("it must be {ADDRESS}"))
+fn address(text: &str) -> Result<String, String> {
+    let address = is_address(text).then(|| text.to_owned());
+    address.ok_or_else(|| format!("it must be {ADDRESS}"))
 }
 
 fn filter(text: &str) -> Result<(String, String), String> {
@@ -403,9 +404,11 @@ fn serve_checked(config: Config) -> anyhow::Result<()> {
     }
     let bound = Bound::new(&config)?;
     survive_hangups(&bound.runtime)?;
-    bound.serve(config, |address| {
-        if let Err(error) = writeln!(io::stdout(), "listening on http://{address}") {
-            tracing::warn!(%error, "listening on http://{address}, which cannot be written to standard output");
+    bound.serve(config, |addresses| {
+        let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        let urls = urls.join(", ");
+        if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
+            tracing::warn!(%error, "listening on {urls}, which cannot be written to standard output");
         }
         Ok(())
     })
@@ -420,7 +423,7 @@ fn formats(name: Option<&str>, json: bool) -> anyhow::Result<()> {
 /// A server that has its address, and does not serve yet.
 struct Bound {
     runtime: Runtime,
-    listener: TcpListener,
+    listeners: Listeners,
     share: Share,
 }
 
@@ -439,22 +442,22 @@ impl Bound {
             .enable_all()
             .build()
             .context("cannot start the runtime")?;
-        let address = config.server.listen;
-        let listener = runtime.block_on(TcpListener::bind(address)).with_context(|| {
+        let address = &config.server.listen;
+        let listeners = runtime.block_on(Listeners::bind(address)).with_context(|| {
             format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
         })?;
         Ok(Bound {
             runtime,
-            listener,
+            listeners,
             share,
         })
     }
 
-    /// Serves until a signal; tells `listening` the address.
+    /// Serves until a signal; tells `listening` the addresses.
     fn serve(
         self,
         config: Config,
-        listening: impl FnOnce(SocketAddr) -> io::Result<()>,
+        listening: impl FnOnce(&[SocketAddr]) -> io::Result<()>,
     ) -> anyhow::Result<()> {
         if let Some(warning) = self.share.warning {
             tracing::warn!("{warning}");
@@ -470,7 +473,7 @@ impl Bound {
         self.runtime.block_on(async {
             let mut signals = Signals::new()?;
             outgrow_the_log()?;
-            listening(self.listener.local_addr()?)?;
+            listening(&self.listeners.addresses()?)?;
             let stop = async {
                 signals.next().await;
                 tokio::spawn(async move {
@@ -482,7 +485,7 @@ impl Bound {
             };
             let app = App::new(&config, formats, store);
             let sockets = self.share.sockets;
-            server::serve(self.listener, sockets, app, &config.server, stop).await;
+            server::serve(self.listeners, sockets, app, &config.server, stop).await;
             Ok::<_, anyhow::Error>(())
         })?;
         // Scans whose client was cut off end within milliseconds.
@@ -528,7 +531,7 @@ impl Signals {
     }
 }
 
-fn demo(rows: u64, listen: SocketAddr) -> anyhow::Result<()> {
+fn demo(rows: u64, listen: String) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("flows-demo-").tempdir()?;
     let mut config = Config::load(None, &Registry::load()?).context(Usage)?;
     config.database.path = folder.path().join("demo.db");
@@ -541,7 +544,10 @@ fn demo(rows: u64, listen: SocketAddr) -> anyhow::Result<()> {
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;
     import_interruptibly(source, &config, false, bar)?;
     log::start().context("cannot start the log")?;
-    bound.serve(config, |address| {
+    bound.serve(config, |addresses| {
+        let Some(address) = addresses.first() else {
+            return Ok(());
+        };
         let url = format!("http://{address}/api/v1/stream/flows");
         let mut out = io::stdout().lock();
         writeln!(

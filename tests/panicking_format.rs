@@ -97,7 +97,7 @@ fn serve(folder: &Path, sorted: bool) -> SocketAddr {
                 Arc::new(Sqlite::new(database))
             });
             server::serve(
-                listener,
+                listener.into(),
                 usize::MAX,
                 app,
                 &config.server,

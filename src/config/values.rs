@@ -42,8 +42,36 @@ pub(super) fn millis<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D:
 }
 
 /// An address to listen on.
-pub(super) fn address<'de, D: Deserializer<'de>>(value: D) -> Result<SocketAddr, D::Error> {
-    read(value, |value| value.as_str()?.parse().ok(), ADDRESS)
+pub(super) fn address<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::Error> {
+    let address = |value: &Value| {
+        value
+            .as_str()
+            .filter(|text| is_address(text))
+            .map(Into::into)
+    };
+    read(value, address, ADDRESS)
+}
+
+/// Whether a server may listen there: an IP address, or the name of a host, and a port.
+///
+/// ```
+/// use flows::config::is_address;
+/// assert!(["127.0.0.1:0", "[::1]:5000", "localhost:5000"].into_iter().all(is_address));
+/// assert!(!["localhost", ":5000", "::1:5000", "1.2.3:80", "a b:80", "a:65536"].into_iter().any(is_address));
+/// ```
+pub fn is_address(text: &str) -> bool {
+    let is_name = |host: &str| {
+        let in_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        // A resolver takes `1.2.3` for 1.2.0.3.
+        let last = host
+            .trim_end_matches('.')
+            .rsplit('.')
+            .next()
+            .unwrap_or_default();
+        host.chars().all(in_name) && last.contains(|c: char| c.is_ascii_alphabetic())
+    };
+    let of_host = |(host, port): (&str, &str)| is_name(host) && port.parse::<u16>().is_ok();
+    text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(of_host)
 }
 
 /// The path of a file.

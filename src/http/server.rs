@@ -17,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -26,6 +26,7 @@ use warp::http::HeaderValue;
 use warp::http::header::CACHE_CONTROL;
 use warp::reply::Response;
 
+use super::listeners::Listeners;
 use super::problem::{Why, shortened};
 use super::reply::LogsItself;
 use super::request::Request;
@@ -37,7 +38,7 @@ use crate::config::Server;
 /// running streams the configured time to finish, and breaks those that are left. Dropped, it breaks
 /// all at once.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     sockets: usize,
     app: App,
     server: &Server,
@@ -51,8 +52,8 @@ pub async fn serve(
     loop {
         tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept(), if connections.len() < sockets => match accepted {
-                Ok((tcp, _)) => {
+            accepted = listeners.accept(), if connections.len() < sockets => match accepted {
+                Ok(tcp) => {
                     let hang_up = HangUp {
                         stopped: stop_all.subscribe(),
                         crowded: make_room.subscribe(),
@@ -75,7 +76,7 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-    drop(listener);
+    drop(listeners);
     drop(stop_all);
     tracing::info!(connections = connections.len(), "stopping");
     let all_ended = async { while connections.join_next().await.is_some() {} };

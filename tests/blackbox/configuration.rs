@@ -70,6 +70,54 @@ fn the_environment_says_where_to_listen_and_a_path_may_look_like_a_number() {
 }
 
 #[test]
+fn a_name_to_listen_at_is_resolved_and_the_address_bound_is_printed() {
+    let folder = folder();
+    ten_records(folder.path());
+    let of_flag = ["serve", "--database", "ten.db", "--listen", "localhost:0"];
+    let mut by_flag = flows(folder.path(), &of_flag);
+    let mut by_key = flows(folder.path(), &of_flag[..3]);
+    by_key.env("FLOWS__SERVER__LISTEN", "localhost:0");
+    for command in [&mut by_flag, &mut by_key] {
+        let stdout = command.stdout(std::process::Stdio::piped());
+        let mut child = stdout.stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        // `localhost` may be ::1, too.
+        for url in line
+            .trim_end()
+            .strip_prefix("listening on ")
+            .unwrap()
+            .split(", ")
+        {
+            let address: std::net::SocketAddr =
+                url.strip_prefix("http://").unwrap().parse().unwrap();
+            assert!(address.ip().is_loopback() && address.port() != 0, "{line}");
+            let mut tcp = std::net::TcpStream::connect(address).unwrap();
+            let request =
+                format!("GET {FLOWS}?limit=0 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+            std::io::Write::write_all(&mut tcp, request.as_bytes()).unwrap();
+            let reply = std::io::read_to_string(tcp).unwrap();
+            assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // RFC 6761: a name that nobody has.
+    let nobody = [
+        "serve",
+        "--database",
+        "ten.db",
+        "--listen",
+        "flows.invalid:0",
+    ];
+    run(folder.path(), &nobody).failed(
+        1,
+        &["cannot listen on flows.invalid:0; --listen names another address, port 0 takes a free one: "],
+    );
+}
+
+#[test]
 fn the_default_file_says_what_is_compiled_in() {
     let folder = folder();
     ten_records(folder.path());
@@ -140,6 +188,17 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
         (
             "[server]\nlisten = 'localhost'",
             &["server.listen in c.toml", "localhost", "127.0.0.1:5000"],
+        ),
+        (
+            "[server]\nlisten = '1.2.3:80'",
+            &[
+                "server.listen in c.toml: \"1.2.3:80\" is not an address or a name and a port, such as \
+                 127.0.0.1:5000, [::1]:5000 or localhost:5000",
+            ],
+        ),
+        (
+            "[server]\nlisten = '::1:80'",
+            &["server.listen in c.toml: \"::1:80\" is not an address"],
         ),
         (
             "[server]\nhead_seconds = 0",
