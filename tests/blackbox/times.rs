@@ -428,3 +428,34 @@ fn a_time_that_is_not_as_declared_or_not_in_order_breaks_the_stream() {
         .problem(500, &["column time, record with id 1: ", "order"]);
     assert_eq!(ids(&server, "order=id"), [1, 2, 3]);
 }
+
+#[test]
+fn a_record_without_a_time_is_never_left_out_in_silence() {
+    let folder = folder();
+    let path = database(
+        folder.path(),
+        "PRAGMA journal_mode = WAL;
+         CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX i ON t (time);
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
+         INSERT INTO t SELECT i, i FROM n;",
+    );
+    let server = Server::with(folder.path(), &path, &stream("type = \"integer\""));
+    assert_eq!(ids(&server, "limit=2"), [1, 2]);
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute("UPDATE t SET time = NULL WHERE id = 7", [])
+        .unwrap();
+    for query in [
+        "",
+        "?limit=2",
+        "?limit=500",
+        "?limit=5000",
+        "?limit=2&id=gt.1",
+    ] {
+        server
+            .get(&format!("{STREAM}{query}"))
+            .problem(500, &["record with id 7", "null"]);
+    }
+    // It is in no window.
+    assert_eq!(ids(&server, "scanned_after=-1&limit=2"), [1, 2]);
+}

@@ -422,7 +422,13 @@ impl Connection for SqliteConnection {
                 Ok(None)
             }
             Find::Nth(number) if current.plan.counts_by_index(&current.view) => {
-                scan::with_deadline(cancel, None, || self.nth(&current, range, number))
+                scan::with_deadline(cancel, None, || {
+                    if range.after.is_none() && range.until.is_none() {
+                        // One without a time comes first, and a bound would leave it out in silence.
+                        self.nth(&current, range, 1)?;
+                    }
+                    self.nth(&current, range, number)
+                })
             }
             Find::Nth(number) => self.nth_match(&current.view, range, number, cancel),
         }
