@@ -405,6 +405,105 @@ fn streams_are_checked() {
 }
 
 #[test]
+fn columns_are_checked() {
+    let folder = folder();
+    let with = |time: &str, id: &str, columns: &str| {
+        format!(
+            "[[streams]]\nname = 's'\ntable = 't'\ntime = {time}\nid = {id}\ncolumns = [{columns}]\n"
+        )
+    };
+    let column = |keys: &str| with("'at'", "'id'", &format!("{{ name = 'x', {keys} }}"));
+    let at = "streams[0].columns[0]";
+    for (configuration, key, rest) in [
+        (
+            column("type = 'timestamp', unit = 'minutes'"),
+            format!("{at}.unit"),
+            "\"minutes\"; it must be one of s, ms, us, ns",
+        ),
+        (
+            column("type = 'timestamp', stored = 'iso8601', spelling = 'YYYY-MM-DDTHH:MM:SS.f*Z'"),
+            format!("{at}.spelling"),
+            "(with a varying fraction not Z, since …10.5Z would sort before …10Z)",
+        ),
+        (
+            column("type = 'timestamp', spelling = 'YYYY-MM-DD'"),
+            format!("{at}.spelling"),
+            "there is no text to spell; it must be beside stored = \"iso8601\", whose texts it describes",
+        ),
+        (
+            column("type = 'timestamp', stored = 'julian'"),
+            format!("{at}.stored"),
+            "\"julian\"; it must be one of epoch, epoch_real, iso8601",
+        ),
+        (
+            column("type = 'date', stored = 'epoch'"),
+            format!("{at}.stored"),
+            "\"epoch\"; it must be one of iso8601, days",
+        ),
+        (
+            column("type = 'integer', stored = 'epoch'"),
+            format!("{at}.stored"),
+            "a column of type \"integer\" has none; it must be of type timestamp or date",
+        ),
+        (
+            column("type = 'decimal', precision = 5"),
+            format!("{at}.scale"),
+            "missing; it must be how many digits",
+        ),
+        (
+            column("type = 'decimal', scale = 5"),
+            format!("{at}.precision"),
+            "missing; it must be how many digits",
+        ),
+        (
+            column("type = 'decimal', precision = 39, scale = 5"),
+            format!("{at}.precision"),
+            "39; it must be from 1 to 38",
+        ),
+        (
+            column("type = 'decimal', precision = 2, scale = 5"),
+            format!("{at}.scale"),
+            "5; it must be at most the precision",
+        ),
+        (
+            with("'x'", "'id'", "{ name = 'x', type = 'text' }"),
+            format!("{at}.type"),
+            "\"text\"; it must be \"integer\" or \"timestamp\", since it is the time column",
+        ),
+        (
+            with(
+                "{ name = 'at', type = 'text' }",
+                "'id'",
+                "{ name = 'x', type = 'text' }",
+            ),
+            "streams[0].time.type".to_owned(),
+            "\"text\"; it must be \"integer\" or \"timestamp\"",
+        ),
+        (
+            with(
+                "'at'",
+                "'x'",
+                "{ name = 'x', type = 'text', nullable = true }",
+            ),
+            format!("{at}.nullable"),
+            "true; it must be false, since it is the time or id column",
+        ),
+        (
+            with(
+                "{ name = 'x', type = 'timestamp' }",
+                "'id'",
+                "{ name = 'x', type = 'timestamp' }",
+            ),
+            "streams[0].time".to_owned(),
+            "\"x\" is in columns, which says what it is; it must be its name alone",
+        ),
+    ] {
+        let start = format!("flows: {key} in c.toml: ");
+        check(folder.path(), &configuration).failed(2, &[&start, rest]);
+    }
+}
+
+#[test]
 fn what_kubernetes_sets_for_a_service_called_flows_is_not_ours() {
     let folder = folder();
     ten_records(folder.path());
