@@ -10,11 +10,21 @@ import duckdb
 import duckdb_extension_avro
 import requests
 
-TYPES = {"INTEGER": "BIGINT", "FLOAT": "DOUBLE", "STRING": "VARCHAR", "BYTES": "BLOB"}
+TYPES = {
+    "INTEGER": "BIGINT",
+    "FLOAT": "DOUBLE",
+    "STRING": "VARCHAR",
+    "BYTES": "BLOB",
+    "TIMESTAMP": "TIMESTAMP WITH TIME ZONE",
+    "DATE": "DATE",
+    "BOOL": "BOOLEAN",
+    "NUMERIC": "DECIMAL({precision},{scale})",
+    "BIGNUMERIC": "DECIMAL({precision},{scale})",
+}
 
 stream, schema = sys.argv[1:]
 fields = requests.get(schema, timeout=60).json()
-columns = {field["name"]: TYPES[field["type"]] for field in fields}
+columns = {field["name"]: TYPES[field["type"]].format(**field) for field in fields}
 kinds = "{" + ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items()) + "}"
 database = duckdb.connect()
 
@@ -22,7 +32,7 @@ database = duckdb.connect()
 def load(name, source):
     nulls = {True: "", False: " NOT NULL"}
     table = ", ".join(
-        f'"{f["name"]}" {TYPES[f["type"]]}{nulls[f["mode"] == "NULLABLE"]}' for f in fields
+        f'"{f["name"]}" {columns[f["name"]]}{nulls[f["mode"] == "NULLABLE"]}' for f in fields
     )
     database.execute(f"CREATE TABLE {name} ({table})")
     described = database.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()

@@ -370,23 +370,41 @@ fn decoded(coding: &str, bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
+/// Has a warehouse load a stream in each format, by the types of its BigQuery schema.
+fn loads(server: &Server, stream: &str, rows: usize) {
+    let url = format!("http://{}/api/v1", server.address);
+    let output = python("warehouse.py")
+        .arg(format!("{url}/stream/{stream}"))
+        .arg(format!("{url}/schema/{stream}?dialect=bigquery"))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(found, format!("{rows}\n"), "{stderr}");
+}
+
 #[test]
 #[ignore = "needs the readers that tests/run installs"]
 fn warehouses_load_what_is_sent_and_agree() {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
-    let url = format!("http://{}", server.address);
-    let output = python("warehouse.py")
-        .arg(format!("{url}{FLOWS}"))
-        .arg(format!("{url}/api/v1/schema/flows?dialect=bigquery"))
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(
-        String::from_utf8(output.stdout).unwrap(),
-        "10\n",
-        "{stderr}"
+    loads(
+        &Server::of(folder.path(), &ten_records(folder.path())),
+        "flows",
+        10,
     );
+    let path = database(
+        folder.path(),
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, at TEXT, day TEXT, ok BOOLEAN, price TEXT);
+         INSERT INTO t VALUES (1, '2026-01-01 00:00:10.5', '2026-01-01', 1, '12.50'),
+             (2, '1969-12-31 23:59:59.999999', NULL, 0, '-0.01'), (3, '9999-12-31 00:00:00', '0001-01-01', NULL, NULL);",
+    );
+    let typed = "[[streams]]\nname = \"t\"\ntable = \"t\"\ntime = \"at\"\nid = \"id\"\ncolumns = [\n\
+        { name = \"id\", type = \"integer\" },\n\
+        { name = \"at\", type = \"timestamp\", stored = \"iso8601\" },\n\
+        { name = \"day\", type = \"date\", nullable = true },\n\
+        { name = \"ok\", type = \"boolean\", nullable = true },\n\
+        { name = \"price\", type = \"decimal\", precision = 10, scale = 2, nullable = true }]\n";
+    loads(&Server::with(folder.path(), &path, typed), "t", 3);
 }
 
 /// Runs a shell's command line, with what it is to read; its exit code and what it wrote.

@@ -10,6 +10,7 @@
 //! | `reader` | starts readers and clients that are not ours |
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
 //! | `foreign` | every format and coding, read by readers that are not ours |
+//! | `instants` | the same instants to five tools |
 //! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
 //! | `proxy` | a proxy that breaks replies |
 //! | `pull` | `flows pull` |
@@ -46,6 +47,7 @@ mod harness;
 mod ids;
 mod import;
 mod init;
+mod instants;
 mod lists;
 mod log;
 mod negotiation;
