@@ -119,8 +119,7 @@ impl Ids {
                 if text == END_OF_STRINGS {
                     return Some(Part::End);
                 }
-                let is_id = !text.is_empty() && !text.contains('%');
-                is_id.then(|| Part::Text(text.into_owned()))
+                is_id(&text).then(|| Part::Text(text.into_owned()))
             }
         }
     }
@@ -133,6 +132,12 @@ impl Ids {
             (_, id) => id.to_string(),
         }
     }
+}
+
+/// Whether a string can be an id, and so a part of positions: a percent sign would not survive being
+/// decoded twice, and a head of more than some KiB many a client.
+pub fn is_id(text: &str) -> bool {
+    (1..=1024).contains(&text.len()) && !text.contains('%')
 }
 
 /// A part of a record's position: its time, or its id.

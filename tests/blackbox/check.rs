@@ -64,7 +64,7 @@ fn why_a_table_is_read_by_sql() {
         (
             "id INTEGER PRIMARY KEY, time INTEGER)".to_owned(),
             ID,
-            "it has no index on time",
+            "only with an index on time",
         ),
         (
             format!("id INTEGER, time INTEGER, x AS (id), {clustered}"),

@@ -255,3 +255,121 @@ fn the_rowid_is_an_id_where_there_is_no_other() {
     let beyond = server.get(&format!("{STREAM}?order=id&after=9"));
     assert_eq!(beyond.header("flows-end"), "4");
 }
+
+/// 4,000 rows of (time, id, what else), all of which SQL reads only at the beginning.
+fn numbered(table: &str, index: &str) -> String {
+    format!(
+        "PRAGMA journal_mode = WAL; {table}; {index};
+         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+         INSERT INTO t SELECT CASE WHEN i > 1000 THEN i + 100000 ELSE i END, i / 3, i FROM n;"
+    )
+}
+
+#[test]
+fn an_id_is_what_its_column_has_also_where_rows_are_read_from_pages() {
+    let index = "CREATE INDEX i ON t (time)";
+    let expressions: Vec<_> = (0..40).map(|at| format!("v + {at}")).collect();
+    let wide = format!("CREATE INDEX i ON t (time, id, {})", expressions.join(", "));
+    for (table, index, id, columns) in [
+        // To SQLite that is no rowid, as one in ascending order is.
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY DESC, time INTEGER, v)",
+            index,
+            "id",
+            "id, time, v",
+        ),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v)",
+            index,
+            "id",
+            "rowid, id, time, v",
+        ),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v)",
+            index,
+            "rowid",
+            "time, v, id",
+        ),
+        (
+            "CREATE TABLE t (id INTEGER, time INTEGER, v)",
+            index,
+            "rowid",
+            "rowid, time, id",
+        ),
+        (
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v)",
+            &wide,
+            "id",
+            "id, time, v",
+        ),
+    ] {
+        let folder = folder();
+        let path = database(folder.path(), &numbered(table, index));
+        let names: Vec<_> = columns.split(", ").collect();
+        let column = |name: &&str| format!("{{ name = \"{name}\", type = \"integer\" }}");
+        let declared: Vec<_> = names.iter().map(column).collect();
+        let id_key = if names.contains(&id) {
+            format!("\"{id}\"")
+        } else {
+            format!("{{ name = \"{id}\", type = \"integer\" }}")
+        };
+        let server = Server::with(
+            folder.path(),
+            &path,
+            &format!(
+                "[[streams]]\nname = \"t\"\ntable = \"t\"\ntime = \"time\"\nid = {id_key}\n\
+                 columns = [{}]\n",
+                declared.join(", ")
+            ),
+        );
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        let concatenated = names.join(" || ',' || ");
+        let expected: Vec<String> = connection
+            .prepare(&format!("SELECT {concatenated} FROM t ORDER BY time, {id}"))
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        for query in [
+            "?format=csv&csv.header=false",
+            "?format=csv&csv.header=false&limit=3999",
+        ] {
+            let document = server.document(&format!("{STREAM}{query}"));
+            let found: Vec<_> = document.lines().collect();
+            assert_eq!(found, expected[..found.len()], "{table}, {id}");
+            assert!(found.len() >= 3999, "{table}, {id}");
+        }
+    }
+}
+
+#[test]
+fn what_no_position_can_carry_is_no_id() {
+    let folder = folder();
+    let sql = "PRAGMA journal_mode = WAL; CREATE TABLE t (id TEXT, time INTEGER);
+               CREATE INDEX i ON t (time, id); INSERT INTO t VALUES ('a', 1), ('c', 3);";
+    let path = database(folder.path(), sql);
+    let server = Server::with(folder.path(), &path, T);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    for (id, described) in [
+        // To SQL it is after every string, and so after its own position.
+        ("CAST('b' AS BLOB)", "a blob of 1 bytes"),
+        ("''", "the string \"\""),
+        ("'50%'", "50%"),
+        ("printf('%.*c', 1025, 'x')", "xxxx"),
+    ] {
+        connection
+            .execute_batch(&format!("INSERT INTO t VALUES ({id}, 2)"))
+            .unwrap();
+        server
+            .get(&format!("{STREAM}?format=ndjson"))
+            .problem(500, &["column id", described, "1 to 1024 bytes"]);
+        connection
+            .execute_batch("DELETE FROM t WHERE time = 2")
+            .unwrap();
+    }
+    assert_eq!(
+        found(&server.document(&format!("{STREAM}?format=ndjson"))),
+        ["a", "c"]
+    );
+}

@@ -79,10 +79,12 @@ impl Table {
             .query_map([name], |row| row.get::<_, String>(0))?
             .map(|names| Ok(serde_json::from_str(&names?).unwrap_or_default()))
             .collect::<Result<_>>()?;
+        // A primary key with an index of its own is no rowid: INTEGER PRIMARY KEY DESC has one.
         let alias: Option<String> = connection
             .query_row(
                 "SELECT name FROM pragma_table_xinfo(?1) WHERE pk = 1 AND type = 'INTEGER' COLLATE \
-                 NOCASE AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE pk > 1)",
+                 NOCASE AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo(?1) WHERE pk > 1) \
+                 AND NOT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')",
                 [name],
                 |row| row.get(0),
             )

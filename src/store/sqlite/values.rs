@@ -9,7 +9,7 @@ use rusqlite::types::ValueRef;
 
 use super::reading::{Got, Reading, described, expected};
 use crate::definition::Stream;
-use crate::selection::{Part, Position, View};
+use crate::selection::{Part, Position, View, is_id};
 use crate::store::{Sink, StoreError};
 
 /// The most columns that a record is made of without asking for memory.
@@ -135,7 +135,12 @@ impl Decoder {
             });
             match sent {
                 Some(Value::Integer(integer)) => Some(Found::Integer(integer)),
-                Some(Value::Text(text)) if is_id(text) => Some(Found::Text(text)),
+                // To SQL a blob is after every string.
+                Some(Value::Text(text))
+                    if is_id(text) && matches!(value(at), ValueRef::Text(_)) =>
+                {
+                    Some(Found::Text(text))
+                }
                 _ => None,
             }
         };
@@ -245,16 +250,13 @@ impl Decoder {
     }
 }
 
-/// Whether a string can be a part of a position: a percent sign would not survive being decoded twice.
-pub(super) fn is_id(text: &str) -> bool {
-    !text.is_empty() && !text.contains('%')
-}
-
 /// A part of a position, as a row has it; `None` if it is none.
 pub(super) fn part(stream: &Stream, column: &str, found: ValueRef<'_>) -> Option<Part> {
-    match Reading::of(stream, column).read(found) {
-        Got::Value(Value::Integer(integer)) => Some(Part::Integer(integer)),
-        Got::Value(Value::Text(text)) if is_id(text) => Some(Part::Text(text.to_owned())),
+    match (Reading::of(stream, column).read(found), found) {
+        (Got::Value(Value::Integer(integer)), _) => Some(Part::Integer(integer)),
+        (Got::Value(Value::Text(text)), ValueRef::Text(_)) if is_id(text) => {
+            Some(Part::Text(text.to_owned()))
+        }
         _ => None,
     }
 }
@@ -285,7 +287,7 @@ pub(super) fn no_position(
 pub(super) fn position_must_be(stream: &Stream, column: &str) -> String {
     match stream.declared(column) {
         (Type::Integer, _) => "a 64-bit integer".to_owned(),
-        (Type::Text, _) => "a string that is not empty and has no percent sign".to_owned(),
+        (Type::Text, _) => "a string of 1 to 1024 bytes without a percent sign".to_owned(),
         (kind, stored) => expected(kind, stored),
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use rusqlite::types::{Value, ValueRef};
 
+use crate::selection::is_id;
 use crate::store::sqlite::reading::{Got, Reading};
-use crate::store::sqlite::values::is_id;
 
 /// Whether a value is one of the type that the reading is of.
 pub(in crate::store::sqlite) fn is_read(reading: &mut Reading, value: &Value) -> bool {

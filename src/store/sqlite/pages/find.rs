@@ -25,7 +25,9 @@ pub(in super::super) enum NotRead {
     NotClustered(String, String),
     #[error("its {0} is not held as an integer")]
     NoInteger(String),
-    #[error("its {1} is not its INTEGER PRIMARY KEY, or it has no index on {0}")]
+    #[error(
+        "its pages are read only with an index on {0}, and with {1} as its INTEGER PRIMARY KEY"
+    )]
     NoIndex(String, String),
     #[error("its primary key is in descending order")]
     Descending,
@@ -103,10 +105,12 @@ impl PageReader {
         let Some(sizes) = sizes.filter(|sizes| sizes.hold_keys(tree.values)) else {
             return Ok(Err(NotRead::SmallPages(tree.values)));
         };
+        let alias = names.iter().position(|name| is_alias(table, name));
+        // A rowid that is no column comes after them.
+        let rowid = alias.unwrap_or(names.len());
         let at = |column: &str| {
             let named = names.iter().position(|n| n.eq_ignore_ascii_case(column));
-            // A rowid that is no column comes after them.
-            named.or_else(|| table.is_rowid(column).then_some(names.len()))
+            named.or_else(|| table.is_rowid(column).then_some(rowid))
         };
         let stored = |filter: &Filter| view.stream.declared(&filter.column).1;
         let mut filtered = Vec::new();
@@ -118,8 +122,6 @@ impl PageReader {
                 _ => return Ok(Err(NotRead::Filter(filter.column.clone()))),
             }
         }
-        let rowid = names.iter().position(|name| is_alias(table, name));
-        let rowid = rowid.unwrap_or(names.len());
         let not_found = || NotRead::NotClustered(view.key().to_owned(), view.id().to_owned());
         let (Some(columns), Some(time)) = (
             columns.iter().map(|column| at(column)).collect(),
@@ -235,11 +237,13 @@ fn index(
              FROM pragma_index_list(?1) AS i, pragma_index_xinfo(i.name) AS c, \
              pragma_index_xinfo(i.name) AS d WHERE NOT i.partial AND c.seqno = 0 AND d.seqno = 1 \
              AND c.name = ?2 COLLATE NOCASE AND NOT c.\"desc\" AND NOT d.\"desc\" \
-             AND (d.cid = -1 OR d.name = ?3 COLLATE NOCASE) LIMIT 1",
+             AND (d.cid = -1 OR d.name = ?3 COLLATE NOCASE) AND \
+             (SELECT count(*) FROM pragma_index_xinfo(i.name)) <= ?4 ORDER BY 2 LIMIT 1",
         )?
-        .query_row([&*view.stream.relation(), key, id], |row| {
-            Ok((row.get(0)?, row.get::<_, u32>(1)? as usize))
-        })
+        .query_row(
+            (&*view.stream.relation(), key, id, MOST_COLUMNS as u32),
+            |row| Ok((row.get(0)?, row.get::<_, u32>(1)? as usize)),
+        )
         .optional()?;
     let Some((name, values)) = found else {
         return Ok(Err(no_index()));

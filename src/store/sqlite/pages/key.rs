@@ -1,4 +1,4 @@
-//! The primary key of a clustered table, which is a position of two integers.
+//! What records are ordered by in a clustered table, or in an index on the time: two integers.
 
 use crate::selection::{Part, Position, Range};
 

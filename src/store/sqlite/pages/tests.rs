@@ -515,24 +515,24 @@ fn other_tables_are_left_to_sql() {
     for (table, why) in [
         (
             "id INTEGER PRIMARY KEY, time INTEGER)".to_owned(),
-            "it has no index on time",
+            "only with an index on time",
         ),
         (
             "id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX i ON t (time DESC)".to_owned(),
-            "it has no index on time",
+            "only with an index on time",
         ),
         (
             "id INTEGER PRIMARY KEY, time INTEGER); CREATE INDEX i ON t (time) WHERE time > 1"
                 .to_owned(),
-            "it has no index on time",
+            "only with an index on time",
         ),
         (
             "id INTEGER PRIMARY KEY, time TEXT); CREATE INDEX i ON t (time)".to_owned(),
-            "it has no index on time",
+            "only with an index on time",
         ),
         (
             "id INTEGER, time INTEGER, PRIMARY KEY (time, id))".to_owned(),
-            "its id is not its INTEGER PRIMARY KEY",
+            "with id as its INTEGER PRIMARY KEY",
         ),
         (
             format!("id INTEGER, time INTEGER, PRIMARY KEY (id, time)) {without}"),

@@ -106,7 +106,7 @@ impl Read<'_> {
 /// What is wrong with a page whose keys are not in order, or not between those of the page above.
 const DISORDER: &str = "its keys are not in order";
 
-/// What is wrong with what is no page of a clustered table, or has no records.
+/// What is wrong with what is no page of a clustered table or an index, or has no records.
 const BROKEN: &str = "it is none, or empty";
 
 /// What is wrong where SQLite does not find the records that the pages have.
