@@ -168,7 +168,7 @@ fn id(table: &Table, time: &str) -> Result<(String, String), String> {
     });
     if let Some(column) = named {
         let why = format!(
-            "guessed: named so, and {0} of {0} sampled values differ",
+            "named so, and {0} of {0} sampled values differ",
             table.sampled
         );
         return Ok((column.name.clone(), why));
