@@ -150,8 +150,14 @@ fn select(view: &View, range: &Range, condition: &str) -> (String, Vec<i64>) {
     let mut sql = format!("SELECT {} FROM t WHERE {condition}", names.join(", "));
     let mut values = Vec::new();
     for (is, position) in bounds.into_iter().flatten() {
-        sql.push_str(&format!(" AND (time, id) {is} (?, ?)"));
-        values.extend([position.key, position.id]);
+        if position.id == i64::MAX {
+            // To compare pairs, SQLite would look at the records of that time, too, and find them broken.
+            sql.push_str(&format!(" AND time {is} ?"));
+            values.push(position.key);
+        } else {
+            sql.push_str(&format!(" AND (time, id) {is} (?, ?)"));
+            values.extend([position.key, position.id]);
+        }
     }
     (sql + " ORDER BY time, id", values)
 }
