@@ -358,10 +358,11 @@ def round(command, seed, number, folder):
         server.kill()
 
 
-def main():
+def main(round, requests, seconds, prefix):
+    """Rounds of a script that asks random questions, by its command line; its exit code."""
     parser = argparse.ArgumentParser()
     parser.add_argument("command", type=os.path.abspath)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=seconds)
     parser.add_argument("--seed", default=str(randoms.SystemRandom().randrange(10**9)))
     parser.add_argument("--round", type=int)
     arguments = parser.parse_args()
@@ -369,7 +370,7 @@ def main():
     end = time.monotonic() + arguments.seconds
     number = arguments.round or 0
     while time.monotonic() < end:
-        folder = tempfile.mkdtemp(prefix="flows-differential-")
+        folder = tempfile.mkdtemp(prefix=prefix)
         try:
             round(arguments.command, arguments.seed, number, folder)
         except Exception as error:
@@ -381,9 +382,9 @@ def main():
         number += 1
         if arguments.round is not None:
             break
-    print(f"{number - (arguments.round or 0)} rounds of {REQUESTS} requests")
+    print(f"{number - (arguments.round or 0)} rounds of {requests} requests")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(round, REQUESTS, 60, "flows-differential-"))

@@ -6,22 +6,18 @@ are strings, in every way that a database may hold them, and compares its answer
 As differential.py: a round is a database, a server of it and some requests.
 """
 
-import argparse
 import datetime
 import json
 import math
-import os
 import random as randoms
-import shutil
 import sqlite3
 import sys
-import tempfile
-import time
 import urllib.parse
 from decimal import Decimal
 from fractions import Fraction
 
-from differential import Difference, Server, check
+import oracle
+from differential import Difference, Server, check, main
 
 REQUESTS = 40
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -311,14 +307,7 @@ class Table:
         return f'[[streams]]\nname = "t"\ntable = "t"\ntime = "time"\nid = {id}\ncolumns = [{", ".join(columns)}]\n'
 
 
-COMPARISONS = {
-    "eq": lambda a, b: a == b,
-    "ne": lambda a, b: a != b,
-    "gt": lambda a, b: a > b,
-    "gte": lambda a, b: a >= b,
-    "lt": lambda a, b: a < b,
-    "lte": lambda a, b: a <= b,
-}
+COMPARISONS = {name: oracle.COMPARISONS[name] for name in ("eq", "ne", "gt", "gte", "lt", "lte")}
 
 
 def question(random, table, server):
@@ -401,32 +390,5 @@ def round(command, seed, number, folder):
         server.kill()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("command", type=os.path.abspath)
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--seed", default=str(randoms.SystemRandom().randrange(10**9)))
-    parser.add_argument("--round", type=int)
-    arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
-    end = time.monotonic() + arguments.seconds
-    number = arguments.round or 0
-    while time.monotonic() < end:
-        folder = tempfile.mkdtemp(prefix="flows-typed-")
-        try:
-            round(arguments.command, arguments.seed, number, folder)
-        except Exception as error:
-            print(f"--seed {arguments.seed} --round {number}, {folder}: {error}")
-            if not isinstance(error, Difference):
-                raise
-            return 1
-        shutil.rmtree(folder)
-        number += 1
-        if arguments.round is not None:
-            break
-    print(f"{number - (arguments.round or 0)} rounds of {REQUESTS} requests")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(round, REQUESTS, 30, "flows-typed-"))

@@ -50,13 +50,8 @@ impl Spelling {
         suffix: "",
     };
 
-    /// Whether times of one unit may be written in several ways.
-    pub fn varies(self) -> bool {
-        self.fraction == Fraction::Varying
-    }
-
     /// How many digits a fraction has, if that does not vary.
-    pub fn digits(self) -> Option<usize> {
+    fn digits(self) -> Option<usize> {
         match self.fraction {
             Fraction::Digits(digits) => Some(digits),
             Fraction::Varying => None,

@@ -25,9 +25,26 @@ pub(super) struct Decoder {
     position_at: (usize, usize),
     /// Where the last record stands.
     last: Option<Position>,
-    /// Texts that are not as SQLite holds them, one after another, and which value each one is.
+    texts: Texts,
+}
+
+/// Texts that are not as SQLite holds them.
+#[derive(Default)]
+struct Texts {
+    /// All of a record, one after another.
     text: String,
-    texts: Vec<(usize, Range<usize>)>,
+    /// Which value each one is.
+    places: Vec<(usize, Range<usize>)>,
+}
+
+impl Texts {
+    /// Adds one; what stands in its place until the record is complete.
+    fn add(&mut self, at: usize, text: &str) -> Value<'static> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        self.places.push((at, start..self.text.len()));
+        Value::Null
+    }
 }
 
 /// A part of a position, as a row has it.
@@ -37,7 +54,18 @@ enum Found<'r> {
     Text(&'r str),
 }
 
-impl Found<'_> {
+impl<'r> Found<'r> {
+    /// What a value that SQLite holds so is as a part of a position; `None` if it is none.
+    #[inline]
+    fn of(value: Value<'r>, held: ValueRef<'_>) -> Option<Found<'r>> {
+        match (value, held) {
+            (Value::Integer(integer), _) => Some(Found::Integer(integer)),
+            // To SQL a blob is after every string.
+            (Value::Text(text), ValueRef::Text(_)) if is_id(text) => Some(Found::Text(text)),
+            _ => None,
+        }
+    }
+
     /// Compares as [`Part`] does.
     #[inline]
     fn order(self, last: &Part) -> Ordering {
@@ -69,8 +97,7 @@ impl Decoder {
             view,
             position_at,
             last: None,
-            text: String::new(),
-            texts: Vec::new(),
+            texts: Texts::default(),
         }
     }
 
@@ -106,18 +133,10 @@ impl Decoder {
             let found = value(at);
             *slot = match reading.read(found) {
                 Got::Value(value) => value,
-                Got::Text(text) => {
-                    let start = self.text.len();
-                    self.text.push_str(&text);
-                    self.texts.push((at, start..self.text.len()));
-                    Value::Null
-                }
+                Got::Text(text) => self.texts.add(at, &text),
                 Got::Replaced(text) => {
                     sink.replaced();
-                    let start = self.text.len();
-                    self.text.push_str(&text);
-                    self.texts.push((at, start..self.text.len()));
-                    Value::Null
+                    self.texts.add(at, &text)
                 }
                 Got::Null if column.nullable => Value::Null,
                 Got::Null | Got::Wrong => {
@@ -133,16 +152,7 @@ impl Decoder {
                 Got::Value(value) => Some(value),
                 _ => None,
             });
-            match sent {
-                Some(Value::Integer(integer)) => Some(Found::Integer(integer)),
-                // To SQL a blob is after every string.
-                Some(Value::Text(text))
-                    if is_id(text) && matches!(value(at), ValueRef::Text(_)) =>
-                {
-                    Some(Found::Text(text))
-                }
-                _ => None,
-            }
+            Found::of(sent?, value(at))
         };
         let (time, id) = (part(time_at), part(id_at));
         let (Some(time), Some(id)) = (time, id) else {
@@ -172,7 +182,7 @@ impl Decoder {
                 none.insert(position)
             }
         };
-        let taken = if self.texts.is_empty() {
+        let taken = if self.texts.places.is_empty() {
             sink.record(&Record { values }, position)
         } else {
             let mut few = [Value::Null; FEW];
@@ -185,12 +195,12 @@ impl Decoder {
                 }
             };
             with_texts.copy_from_slice(values);
-            for (at, range) in &self.texts {
-                with_texts[*at] = Value::Text(&self.text[range.clone()]);
+            for (at, range) in &self.texts.places {
+                with_texts[*at] = Value::Text(&self.texts.text[range.clone()]);
             }
             let taken = sink.record(&Record { values: with_texts }, position);
-            self.texts.clear();
-            self.text.clear();
+            self.texts.places.clear();
+            self.texts.text.clear();
             taken
         };
         taken.map_err(|_| StoreError::Stopped)
@@ -252,13 +262,12 @@ impl Decoder {
 
 /// A part of a position, as a row has it; `None` if it is none.
 pub(super) fn part(stream: &Stream, column: &str, found: ValueRef<'_>) -> Option<Part> {
-    match (Reading::of(stream, column).read(found), found) {
-        (Got::Value(Value::Integer(integer)), _) => Some(Part::Integer(integer)),
-        (Got::Value(Value::Text(text)), ValueRef::Text(_)) if is_id(text) => {
-            Some(Part::Text(text.to_owned()))
-        }
-        _ => None,
-    }
+    let Got::Value(value) = Reading::of(stream, column).read(found) else {
+        return None;
+    };
+    let mut part = Part::End;
+    Found::of(value, found)?.store(&mut part);
+    Some(part)
 }
 
 /// That the time or the id of a record is not what it must be.

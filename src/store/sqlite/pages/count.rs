@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, Result};
 
 use super::super::scan;
 use super::Key;
-use super::page::Page;
+use super::page::{Kind, Page};
 use super::walk::DEEPEST;
 use super::{PAGE, PageReader};
 
@@ -94,7 +94,7 @@ impl Count<'_> {
                 return Ok(Counted::BySql);
             };
             let bytes = row.get_ref(0)?.as_blob()?;
-            match Page::new(bytes, sizes) {
+            match Page::new(bytes, Kind::Keys, sizes) {
                 Some(page)
                     if page.leaf && self.after.is_none() && self.left > page.cells as u64 =>
                 {
@@ -109,7 +109,7 @@ impl Count<'_> {
                 None => return Ok(Counted::BySql),
             }
         };
-        let Some(page) = Page::new(&bytes, sizes) else {
+        let Some(page) = Page::new(&bytes, Kind::Keys, sizes) else {
             return Ok(Counted::BySql);
         };
         let Some(first) = self.first(&page) else {

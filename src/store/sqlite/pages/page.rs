@@ -13,6 +13,15 @@ pub(super) struct Sizes {
     shortest: usize,
 }
 
+/// What the pages of a tree hold.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// Records in the order of their keys: a clustered table, or an index.
+    Keys,
+    /// Rows in the order of their rowids: an ordinary table.
+    Rows,
+}
+
 /// A page.
 pub(super) struct Page<'p> {
     bytes: &'p [u8],
@@ -68,18 +77,26 @@ impl Sizes {
 }
 
 impl<'p> Page<'p> {
-    /// A page of a clustered table, if it is one.
-    pub(super) fn new(bytes: &'p [u8], sizes: Sizes) -> Option<Page<'p>> {
-        let leaf = match bytes.first()? {
-            2 => false,
-            10 => true,
-            _ => return None,
+    /// A page of that kind, if it is one.
+    pub(super) fn new(bytes: &'p [u8], kind: Kind, sizes: Sizes) -> Option<Page<'p>> {
+        let (inner, leaf) = match kind {
+            Kind::Keys => (2, 10),
+            Kind::Rows => (5, 13),
         };
-        let (cells, area) = cells_and_area(bytes)?;
-        Some(Page {
+        let first = *bytes.first()?;
+        if first != inner && first != leaf {
+            return None;
+        }
+        let cells = number(bytes, 3, 2)? as usize;
+        let area = match number(bytes, 5, 2)? {
+            0 => 65_536,
+            area => area as usize,
+        };
+        // More cells than SQLite believes.
+        (cells <= (bytes.len() - 8) / 6).then_some(Page {
             bytes,
             sizes,
-            leaf,
+            leaf: first == leaf,
             cells,
             area,
         })
@@ -121,38 +138,8 @@ impl<'p> Page<'p> {
     }
 }
 
-/// A page of an ordinary table, whose rows are kept by rowid.
-pub(super) struct TablePage<'p> {
-    bytes: &'p [u8],
-    sizes: Sizes,
-    pub(super) leaf: bool,
-    pub(super) cells: usize,
-    area: usize,
-}
-
-impl<'p> TablePage<'p> {
-    /// A page of an ordinary table, if it is one and has records.
-    pub(super) fn new(bytes: &'p [u8], sizes: Sizes) -> Option<TablePage<'p>> {
-        let leaf = match bytes.first()? {
-            5 => false,
-            13 => true,
-            _ => return None,
-        };
-        let (cells, area) = cells_and_area(bytes)?;
-        (cells > 0).then_some(TablePage {
-            bytes,
-            sizes,
-            leaf,
-            cells,
-            area,
-        })
-    }
-
-    /// The page after the last cell.
-    pub(super) fn right(&self) -> Option<u32> {
-        number(self.bytes, 8, 4)
-    }
-
+/// What is on a page of rows.
+impl Page<'_> {
     /// Where a cell begins, in the area of cells.
     #[inline]
     fn start(&self, at: usize) -> Option<usize> {
@@ -182,16 +169,6 @@ impl<'p> TablePage<'p> {
         let end = start + length;
         (end <= self.sizes.usable).then_some((rowid, Some((start as u32, end as u32))))
     }
-}
-
-/// How many cells a page has, and where their area begins; `None` if SQLite would not believe it.
-fn cells_and_area(bytes: &[u8]) -> Option<(usize, usize)> {
-    let cells = number(bytes, 3, 2)? as usize;
-    let area = match number(bytes, 5, 2)? {
-        0 => 65_536,
-        area => area as usize,
-    };
-    (cells <= (bytes.len() - 8) / 6).then_some((cells, area))
 }
 
 /// A big-endian unsigned integer of a page's header.

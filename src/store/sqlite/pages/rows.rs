@@ -11,7 +11,7 @@ use rusqlite::{Connection, Result};
 use super::PAGE;
 use super::filters::Test;
 use super::key::Key;
-use super::page::{Sizes, TablePage};
+use super::page::{Kind, Page, Sizes};
 use super::record::{Layout, Record};
 use super::walk::DEEPEST;
 
@@ -226,7 +226,8 @@ impl<'a> Rows<'a> {
                 return Ok(None);
             };
             let bytes = row.get_ref(0)?.as_blob()?;
-            let Some(page) = TablePage::new(bytes, self.sizes) else {
+            let page = Page::new(bytes, Kind::Rows, self.sizes);
+            let Some(page) = page.filter(|page| page.cells > 0) else {
                 return Ok(None);
             };
             if page.leaf {
@@ -270,7 +271,7 @@ fn record(leaves: &[Leaf], (leaf, cell): (usize, usize)) -> Option<Record<'_>> {
 
 impl Inner {
     /// A page whose rowids are in order and within the bounds.
-    fn new(page: &TablePage<'_>, bounds: Bounds) -> Option<Inner> {
+    fn new(page: &Page<'_>, bounds: Bounds) -> Option<Inner> {
         let mut children = Vec::with_capacity(page.cells + 1);
         let mut last = bounds.after;
         for at in 0..page.cells {
@@ -303,7 +304,7 @@ impl Inner {
 
 impl Leaf {
     /// Takes a page's rows; whether their rowids are in order and within the bounds.
-    fn fill(&mut self, page: &TablePage<'_>, bytes: &[u8], bounds: Bounds) -> bool {
+    fn fill(&mut self, page: &Page<'_>, bytes: &[u8], bounds: Bounds) -> bool {
         self.bounds = bounds;
         self.cells.clear();
         let mut last = bounds.after;

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Error, Result, ffi};
 use super::super::scan::{self, Went};
 use super::filters::Test;
 use super::key::{Key, KeyRange};
-use super::page::{Cell, Page};
+use super::page::{Cell, Kind, Page};
 use super::record::Layout;
 use super::rows::{Row, Rows};
 use super::{Beginning, MOST_COLUMNS, PAGE, PageReader};
@@ -183,7 +183,7 @@ impl<'a> Walk<'a> {
                 return Ok(Step::Broken(number));
             };
             let bytes = row.get_ref(0)?.as_blob()?;
-            match Page::new(bytes, sizes) {
+            match Page::new(bytes, Kind::Keys, sizes) {
                 Some(page) if page.cells == 0 && page.leaf && depth == 0 => return Ok(Step::On),
                 Some(page) if page.cells > 0 && page.leaf => {
                     return self.leaf(&page, number, bounds);
@@ -193,7 +193,7 @@ impl<'a> Walk<'a> {
                 _ => return Ok(Step::Broken(number)),
             }
         };
-        match Page::new(&inner, sizes) {
+        match Page::new(&inner, Kind::Keys, sizes) {
             Some(page) => self.inner(&page, number, depth, bounds),
             None => Ok(Step::Broken(number)),
         }
