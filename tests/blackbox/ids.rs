@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::harness::{Server, database, folder, is_one_core};
+use crate::harness::{Server, database, folder, is_one_core, run};
 
 const STREAM: &str = "/api/v1/stream/t";
 
@@ -364,6 +364,8 @@ fn what_no_position_can_carry_is_no_id() {
         server
             .get(&format!("{STREAM}?format=ndjson"))
             .problem(500, &["column id", described, "1 to 1024 bytes"]);
+        let checked = ["check", "--config", "test.toml", "--database", "made.db"];
+        run(folder.path(), &checked).failed(2, &[]);
         connection
             .execute_batch("DELETE FROM t WHERE time = 2")
             .unwrap();
@@ -372,4 +374,20 @@ fn what_no_position_can_carry_is_no_id() {
         found(&server.document(&format!("{STREAM}?format=ndjson"))),
         ["a", "c"]
     );
+}
+
+#[test]
+fn an_id_that_is_not_sent_is_read_as_one_that_is() {
+    let folder = folder();
+    let sql = "PRAGMA journal_mode = WAL; CREATE TABLE t (id, time INTEGER);
+               INSERT INTO t VALUES (5, 1), ('b', 2);";
+    let path = database(folder.path(), sql);
+    let hidden = T
+        .replace("id = \"id\"", "id = { name = \"id\", type = \"text\" }")
+        .replace("{ name = \"id\", type = \"text\" }, {", "{");
+    for configuration in [T, &hidden] {
+        let server = Server::with(folder.path(), &path, configuration);
+        let reply = server.get(&format!("{STREAM}?format=ndjson&limit=1"));
+        assert_eq!((reply.status, reply.header("flows-position")), (200, "1:5"));
+    }
 }

@@ -113,7 +113,7 @@ impl StreamCheck<'_> {
         let query = &plan.query;
         let mut warnings = Vec::new();
         if depth == Depth::Sample
-            && let Err(error) = self.sampled(&table, query.names(), &mut warnings)
+            && let Err(error) = self.sampled(&table, query, &mut warnings)
         {
             return Ok(Err(error));
         }

@@ -136,17 +136,17 @@ impl Query {
         };
         // Any value has a string, and bytes, which SQLite writes. That a value stands for a number is
         // not for a cast to say, which makes 0 of all that does not.
-        let sent = |(at, name): (usize, &&str)| {
+        let read = |name: &&str| {
             let column = column(name);
-            match view.schema.columns.get(at).map(|column| column.kind) {
-                Some(Type::Text) => cast_to(Type::Text, name, column),
+            match stream.declared(name).0 {
+                Type::Text => cast_to(Type::Text, name, column),
                 // An affinity of blobs leaves every value as it is.
-                Some(Type::Blob) => format!("CAST({column} AS BLOB)"),
-                Some(Type::Json) => json(&column),
+                Type::Blob => format!("CAST({column} AS BLOB)"),
+                Type::Json => json(&column),
                 _ => column,
             }
         };
-        let columns: Vec<_> = names.iter().enumerate().map(sent).collect();
+        let columns: Vec<_> = names.iter().map(read).collect();
         let position = [view.key(), view.id()];
         let cast = |name: &str| compared(name, String::new()).starts_with("CAST");
         let unique_ids = table.is_unique(&[view.id()]) && !cast(view.id());
@@ -208,6 +208,11 @@ impl Query {
     /// The names of the columns that a scan reads.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// How a scan reads each of them, in SQL.
+    pub(super) fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// About how many bytes it takes.
@@ -588,7 +593,7 @@ pub(super) fn plain(kind: Type, stored: Stored) -> Type {
 }
 
 /// A column of the table: qualified, since SQLite takes an unknown bare `"name"` for a string.
-pub(super) fn column(name: &str) -> String {
+fn column(name: &str) -> String {
     format!("t.{}", quoted(name))
 }
 

@@ -7,31 +7,25 @@ use super::StreamCheck;
 use crate::definition::{Stored, declaration};
 use crate::store::Finding;
 use crate::store::sqlite::guess::{Known, guess, is_read, nulls, thousands};
-use crate::store::sqlite::query::{column, json};
+use crate::store::sqlite::query::Query;
 use crate::store::sqlite::reading::{Reading, described, expected};
 use crate::store::sqlite::sample::sample;
 use crate::store::sqlite::table::{Affinity, Table};
 use crate::store::sqlite::values::{part, position_must_be};
 
 impl StreamCheck<'_> {
-    /// Looks at records of both ends and of the middle: is every value of the columns of these names what
-    /// it must be? The error is what cannot work: a time or an id that is none.
+    /// Looks at records of both ends and of the middle, as a scan reads them: is every value of its columns
+    /// what it must be? The error is what cannot work: a time or an id that is none.
     pub(super) fn sampled(
         &self,
         table: &Table,
-        names: &[String],
+        query: &Query,
         findings: &mut Vec<Finding>,
     ) -> Result<(), String> {
-        let read = |name: &String| {
-            let read = match self.stream.declared(name) {
-                // Any value has a string.
-                (Type::Text, _) => format!("CAST({} AS TEXT)", column(name)),
-                (Type::Json, _) => json(&column(name)),
-                _ => column(name),
-            };
-            (read, table.affinity(name).unwrap_or(Affinity::Blob))
-        };
-        let expressions: Vec<_> = names.iter().map(read).collect();
+        let names = query.names();
+        let kept = |name: &String| table.affinity(name).unwrap_or(Affinity::Blob);
+        let columns = query.columns().iter().cloned();
+        let expressions: Vec<_> = columns.zip(names.iter().map(kept)).collect();
         let sample = match sample(
             self.connection,
             &self.stream.relation(),
@@ -118,10 +112,10 @@ impl Sampled<'_> {
             ));
         }
         let mut reading = Reading::new(kind, stored);
-        let mut wrong = self.values.iter().filter(|value| {
-            // Any value has bytes.
-            kind != Type::Blob && **value != Value::Null && !is_read(&mut reading, value)
-        });
+        let mut wrong = self
+            .values
+            .iter()
+            .filter(|value| **value != Value::Null && !is_read(&mut reading, value));
         let first = described(ValueRef::from(wrong.next()?));
         Some(format!(
             "in the column {name}, {} of {} sampled values are not {}, such as {first}, each of which breaks \
