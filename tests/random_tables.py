@@ -244,6 +244,8 @@ class Stream:
     def default(self, column):
         value = self.values.value(column)
         is_plain = value is not None and not isinstance(value, BrokenText) and "\0" not in str(value)
+        # Versions of SQLite read a default that is a whole real as an integer, or as a real.
+        is_plain = is_plain and not (isinstance(value, float) and value.is_integer())
         # The least integer is none when it is written.
         return value if is_plain and value not in (oracle.LEAST, float("-inf")) and value == value else 7
 
