@@ -72,7 +72,7 @@ pub struct Server {
 }
 
 /// The SQLite file and the pool of connections to it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Database {
     /// The NAME of `[databases.NAME]`; none is `[database]`.

@@ -5,6 +5,8 @@ mod declaration;
 mod spelling;
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flows_formats::{Schema, Type};
 
@@ -15,6 +17,8 @@ pub use spelling::{Day, NoSpelling, Spelling};
 /// One stream: a table or a query, and what of it is served.
 #[derive(Clone, Debug)]
 pub struct Stream {
+    /// Tells definitions from one another while the process runs, also those of one name.
+    pub number: Number,
     /// The name in the URL.
     pub name: String,
     /// What its records are read from.
@@ -33,6 +37,25 @@ pub struct Stream {
     pub schema: Schema,
     /// What every column that is read is declared to be: those of the schema, the time and the id.
     pub declared: Vec<Declared>,
+}
+
+/// A number that no other definition of a stream has had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Number(u64);
+
+impl Number {
+    /// The next one.
+    #[expect(clippy::new_without_default, reason = "no two are equal")]
+    pub fn new() -> Number {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Number(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// What the records of a stream are read from.

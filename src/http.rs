@@ -45,88 +45,133 @@ use flows_formats::Registry;
 use warp::Filter;
 use warp::reply::Response;
 
-use parameters::StreamRequest;
 use problem::{Problem, shortened};
 
-use crate::config::{Config, Database};
+use crate::config::{Config, Database, Server};
 use crate::definition::Stream;
 use crate::selection::View;
 use crate::store::Store;
 use crate::stream::ContentCoding;
 use crate::stream::connections::{Connections, OnLoan};
 
-/// What every request needs: the streams, the formats and the connections.
+/// What every request needs: the streams, the formats and the connections. A changed configuration makes
+/// another one; requests that have begun keep theirs.
 pub struct App {
-    /// The streams, each as the view of all there is in it.
-    streams: Vec<Arc<View>>,
+    /// `[server]`
+    server: Server,
+    streams: Vec<Served>,
     formats: Registry,
-    /// Those of each database that has a stream, with its name.
-    databases: Vec<(Option<String>, Connections)>,
+    /// Those of each database that had a stream when the server started, as it was configured then.
+    databases: Vec<(Database, Connections)>,
     /// The codings of replies, best first.
     codings: [ContentCoding; 3],
+}
+
+/// A stream that is served.
+#[derive(Clone)]
+struct Served {
+    /// All there is in it.
+    view: Arc<View>,
+    /// The connections to its database.
+    connections: Connections,
+}
+
+/// A stream was added to a database that is not open.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "stream {stream} is in a database that had no stream when the server started; it needs a restart"
+)]
+pub struct NotOpen {
+    stream: String,
 }
 
 impl App {
     /// The application that serves the configured streams; `store` opens each database of
     /// [`Config::served`], in its order.
+    ///
+    /// # Errors
+    /// None: every stream's database is opened.
     pub fn new(
         config: &Config,
         formats: Registry,
         mut store: impl FnMut(&Database) -> Arc<dyn Store>,
-    ) -> App {
+    ) -> Result<App, NotOpen> {
         let on_loan = OnLoan::default();
         let databases = config.served().into_iter().map(|(database, _)| {
             let connections = Connections::new(store(database), database.wait, &on_loan);
-            (database.name.clone(), connections)
+            (database.clone(), connections)
         });
-        let complete = |stream: &Arc<Stream>| Arc::new(View::all(Arc::clone(stream)));
-        App {
-            streams: config.streams.iter().map(complete).collect(),
-            formats,
-            databases: databases.collect(),
-            codings: ContentCoding::all(&config.compression),
-        }
+        App::over(databases.collect(), config, formats)
     }
-}
 
-impl App {
-    /// The connections to the database that a stream is in.
-    fn connections(&self, stream: &Stream) -> &Connections {
-        let mut databases = self.databases.iter();
-        let found = databases.find(|(name, _)| *name == stream.database);
-        let (_, connections) = found.expect("each database that has a stream has a store");
-        connections
+    /// The application after the configuration has changed, over the connections that there are.
+    ///
+    /// # Errors
+    /// A stream is in a database to which there are none.
+    pub fn changed(&self, config: &Config, formats: Registry) -> Result<App, NotOpen> {
+        App::over(self.databases.clone(), config, formats)
+    }
+
+    fn over(
+        databases: Vec<(Database, Connections)>,
+        config: &Config,
+        formats: Registry,
+    ) -> Result<App, NotOpen> {
+        let served = |stream: &Arc<Stream>| {
+            let mut databases = databases.iter();
+            let found = databases.find(|(database, _)| database.name == stream.database);
+            let (_, connections) = found.ok_or_else(|| NotOpen {
+                stream: stream.name.clone(),
+            })?;
+            Ok(Served {
+                view: Arc::new(View::all(Arc::clone(stream))),
+                connections: connections.clone(),
+            })
+        };
+        Ok(App {
+            server: config.server.clone(),
+            streams: config
+                .streams
+                .iter()
+                .map(served)
+                .collect::<Result<_, _>>()?,
+            formats,
+            databases,
+            codings: ContentCoding::all(&config.compression),
+        })
+    }
+
+    /// The databases that are open, as they were configured when the server started.
+    pub fn databases(&self) -> impl Iterator<Item = &Database> {
+        self.databases.iter().map(|(database, _)| database)
     }
 
     /// The stream of that name; 404 when there is none.
-    fn stream(&self, name: &str) -> Result<&Arc<View>, Problem> {
-        let found = self.streams.iter().find(|view| view.stream.name == name);
+    fn stream(&self, name: &str) -> Result<&Served, Problem> {
+        let mut streams = self.streams.iter();
+        let found = streams.find(|served| served.view.stream.name == name);
         found.ok_or_else(|| {
             let detail = format!("there is no stream called {:?}", shortened(name));
-            let names = self.streams.iter().map(|view| view.stream.name.as_str());
+            let streams = self.streams.iter();
+            let names = streams.map(|served| served.view.stream.name.as_str());
             Problem::not_found(detail).allowing(name, names)
         })
     }
 }
 
 /// Every route there is. Requests need the extension that [`server`] puts on them.
-fn routes(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let of_stream = Arc::clone(app);
-    target::target(app)
+fn routes() -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static
+{
+    target::target()
         .and(request::get_or_head())
         .and(request::no_body())
         .and(request::query())
         .and(warp::ext::get::<request::Shared>())
         .and_then(parameters::asked)
-        .and_then(move |asked: StreamRequest| {
-            let connections = of_stream.connections(&asked.view.stream).clone();
-            connection::borrowed(asked, connections)
-        })
+        .and_then(connection::borrowed)
         .untuple_one()
         .then(reply::stream)
-        .or(catalogue::catalogue(app))
+        .or(catalogue::catalogue())
         .unify()
         .recover(problem::recover)
         .unify()

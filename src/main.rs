@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "main/serve.rs"]
+mod serve;
+
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,11 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{ADDRESS, Config, DEFAULT_FILE, Database, is_address, plain};
+use flows::config::{ADDRESS, Config, DEFAULT_FILE, is_address, plain};
 use flows::definition::Stream;
-use flows::descriptors::{self, Share};
-use flows::http::listeners::Listeners;
-use flows::http::{App, server};
 use flows::lanl::generate::Lines;
 use flows::lanl::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
@@ -26,7 +25,7 @@ use flows::store::sqlite::Sqlite;
 use flows::store::{Finding, Store};
 use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::runtime::Runtime;
+use serve::{Bound, serve_checked};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Streams time-stamped records out of a database over HTTP, in the format the client names.
@@ -45,7 +44,8 @@ enum Command {
     ///
     /// Checks configuration and database first, as `flows check` does. The address really bound (those, of a
     /// name that has several) is the one line on standard output; the log goes to standard error. At the first signal running
-    /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP is ignored.
+    /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP reads the configuration
+    /// again: streams, compression and [server] but for its address; what is wrong leaves what runs.
     Serve {
         #[command(flatten)]
         configured: Configured,
@@ -160,14 +160,14 @@ struct Configured {
 }
 
 impl Configured {
-    fn load(self) -> anyhow::Result<Config> {
+    fn load(&self) -> anyhow::Result<Config> {
         let default = Path::new(DEFAULT_FILE);
         let file = self
             .config
             .as_deref()
             .or_else(|| default.exists().then_some(default));
         let mut config = Config::load(file, &Registry::load()?).context(Usage)?;
-        if let Some(path) = self.database {
+        if let Some(path) = &self.database {
             let is_used = config
                 .streams
                 .iter()
@@ -176,7 +176,7 @@ impl Configured {
                 let text = "--database is for the streams of [database], and there is none: each names another";
                 return Err(anyhow!(text)).context(Usage);
             }
-            config.database.path = plain(path);
+            config.database.path = plain(path.clone());
         }
         Ok(config)
     }
@@ -253,11 +253,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve { configured, listen } => {
+        Command::Serve { configured, listen } => serve_checked(Box::new(move || {
             let mut config = configured.load()?;
-            config.server.listen = listen.unwrap_or(config.server.listen);
-            serve_checked(config)
-        }
+            if let Some(listen) = &listen {
+                config.server.listen.clone_from(listen);
+            }
+            Ok(config)
+        })),
         Command::Import {
             source,
             configured,
@@ -381,134 +383,9 @@ fn init(database: PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks, then serves until a signal.
-fn serve_checked(config: Config) -> anyhow::Result<()> {
-    log::start().context("cannot start the log")?;
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let check = |(database, streams): (_, Vec<_>)| Sqlite::new(database).check(&streams);
-    for finding in config.served().into_iter().flat_map(check) {
-        match finding {
-            Finding::Fine(_) => {}
-            Finding::Warning(text) => warnings.push(text),
-            Finding::Error(text) => errors.push(text),
-        }
-    }
-    if let Some(last) = errors.pop() {
-        for error in errors {
-            let _ = writeln!(io::stderr(), "flows: {error}");
-        }
-        return Err(anyhow!(last)).context(Usage);
-    }
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
-    let bound = Bound::new(&config)?;
-    survive_hangups(&bound.runtime)?;
-    bound.serve(config, |addresses| {
-        let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
-        let urls = urls.join(", ");
-        if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
-            tracing::warn!(%error, "listening on {urls}, which cannot be written to standard output");
-        }
-        Ok(())
-    })
-}
-
 fn formats(name: Option<&str>, json: bool) -> anyhow::Result<()> {
     let listed = listing::formats(&Registry::load()?, name, json).context(Usage)?;
     io::stdout().write_all(listed.as_bytes())?;
-    Ok(())
-}
-
-/// A server that has its address, and does not serve yet.
-struct Bound {
-    runtime: Runtime,
-    listeners: Listeners,
-    share: Share,
-}
-
-impl Bound {
-    fn new(config: &Config) -> anyhow::Result<Bound> {
-        let databases = config.served();
-        let pool_sizes: Vec<_> = databases
-            .iter()
-            .map(|(database, _)| database.pool_size)
-            .collect();
-        let share = descriptors::share(&pool_sizes)?;
-        // Each connection keeps a thread that may block; no other work waits for one.
-        let threads = usize::try_from(share.connections.iter().sum::<u32>())? + 16;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .max_blocking_threads(threads)
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
-        let address = &config.server.listen;
-        let listeners = runtime.block_on(Listeners::bind(address)).with_context(|| {
-            format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
-        })?;
-        Ok(Bound {
-            runtime,
-            listeners,
-            share,
-        })
-    }
-
-    /// Serves until a signal; tells `listening` the addresses.
-    fn serve(
-        self,
-        config: Config,
-        listening: impl FnOnce(&[SocketAddr]) -> io::Result<()>,
-    ) -> anyhow::Result<()> {
-        if let Some(warning) = self.share.warning {
-            tracing::warn!("{warning}");
-        }
-        let formats = Registry::load()?;
-        let mut pool_sizes = self.share.connections.into_iter();
-        let store = |database: &Database| -> Arc<dyn Store> {
-            Arc::new(Sqlite::new(&Database {
-                pool_size: pool_sizes.next().unwrap_or(database.pool_size),
-                ..database.clone()
-            }))
-        };
-        self.runtime.block_on(async {
-            let mut signals = Signals::new()?;
-            outgrow_the_log()?;
-            listening(&self.listeners.addresses()?)?;
-            let stop = async {
-                signals.next().await;
-                tokio::spawn(async move {
-                    signals.next().await;
-                    tracing::warn!("a second signal: quitting at once");
-                    log::flush();
-                    std::process::exit(1);
-                });
-            };
-            let app = App::new(&config, formats, store);
-            let sockets = self.share.sockets;
-            server::serve(self.listeners, sockets, app, &config.server, stop).await;
-            Ok::<_, anyhow::Error>(())
-        })?;
-        // Scans whose client was cut off end within milliseconds.
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
-        Ok(())
-    }
-}
-
-/// Lets a log that has reached the size that files may have fail, instead of ending the process.
-fn outgrow_the_log() -> io::Result<()> {
-    // A signal that was once watched never takes its default action again.
-    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
-}
-
-/// Lives on after SIGHUP, which asks servers that can to read their configuration again.
-fn survive_hangups(runtime: &Runtime) -> io::Result<()> {
-    let _inside = runtime.enter();
-    let mut hangups = signal(SignalKind::hangup())?;
-    runtime.spawn(async move {
-        if hangups.recv().await.is_some() {
-            tracing::warn!("SIGHUP is ignored: a new configuration needs a restart");
-        }
-    });
     Ok(())
 }
 
@@ -544,7 +421,7 @@ fn demo(rows: u64, listen: String) -> anyhow::Result<()> {
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;
     import_interruptibly(source, &config, false, bar)?;
     log::start().context("cannot start the log")?;
-    bound.serve(config, |addresses| {
+    bound.serve(config, None, |addresses| {
         let Some(address) = addresses.first() else {
             return Ok(());
         };

@@ -385,7 +385,7 @@ impl View {
         // Without columns it reads positions, and is not the view of all columns.
         let mut shape = Shape(format!(
             "{} {} {}",
-            stream.name,
+            stream.number,
             order.name(),
             columns.len()
         ));

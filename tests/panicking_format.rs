@@ -96,14 +96,8 @@ fn serve(folder: &Path, sorted: bool) -> SocketAddr {
             let app = App::new(&config, Registry::load().unwrap(), |database| {
                 Arc::new(Sqlite::new(database))
             });
-            server::serve(
-                listener.into(),
-                usize::MAX,
-                app,
-                &config.server,
-                std::future::pending(),
-            )
-            .await;
+            let (_apps, current) = tokio::sync::watch::channel(Arc::new(app.unwrap()));
+            server::serve(listener.into(), usize::MAX, current, std::future::pending()).await;
         });
     });
     address

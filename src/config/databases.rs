@@ -45,6 +45,34 @@ impl Config {
             .collect()
     }
 
+    /// Takes over what only a restart can change: where the server listens, and the databases that are `open`.
+    /// Says of which keys that was another value.
+    pub fn keep<'a>(
+        &mut self,
+        running: &Config,
+        open: impl IntoIterator<Item = &'a Database>,
+    ) -> Vec<String> {
+        let mut kept = Vec::new();
+        if self.server.listen != running.server.listen {
+            self.server.listen.clone_from(&running.server.listen);
+            kept.push("server.listen".to_owned());
+        }
+        for open in open {
+            let mut all = std::iter::once(&mut self.database).chain(&mut self.databases);
+            let Some(database) = all.find(|database| database.name == open.name) else {
+                continue;
+            };
+            if database != open {
+                database.clone_from(open);
+                kept.push(match &open.name {
+                    None => "[database]".to_owned(),
+                    Some(name) => format!("[databases.{name}]"),
+                });
+            }
+        }
+        kept
+    }
+
     /// The database that a stream is in.
     pub fn database_of(&self, stream: &Stream) -> &Database {
         let mut named = self.databases.iter();

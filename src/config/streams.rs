@@ -6,7 +6,7 @@ use flows_formats::{Column, Format, Registry, Schema};
 use serde::Deserialize;
 
 use super::columns::{RawColumn, Role, column};
-use crate::definition::{Source, Stream};
+use crate::definition::{Number, Source, Stream};
 use crate::selection::PARAMETERS;
 
 /// A section `[[streams]]`.
@@ -186,6 +186,7 @@ fn stream(
         declared.push(self::column(&at(field), column, role)?);
     }
     Ok(Stream {
+        number: Number::new(),
         schema: Schema {
             name: raw.name.clone(),
             columns,

@@ -149,6 +149,7 @@ impl Drop for Log {
         let ended = self.ended.clone().unwrap_or_else(dropped);
         tracing::info!(
             id = self.request.id,
+            client = %self.request.peer.ip(),
             stream = self.stream,
             database = self.database,
             format = self.format,

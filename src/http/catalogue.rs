@@ -1,7 +1,5 @@
 //! What there is: `/api/v1/streams`, and `/api/v1/schema/{stream}` in a dialect.
 
-use std::sync::Arc;
-
 use flows_formats::dialects::{DIALECTS, Dialect};
 use flows_formats::{Schema, Type};
 use serde_json::{Value, json};
@@ -10,28 +8,27 @@ use warp::http::header::CONTENT_TYPE;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-use super::App;
 use super::problem::{Problem, shortened};
-use super::request;
-use crate::selection::View;
+use super::request::{self, Shared};
+use super::{App, Served};
 
 /// Both routes.
-pub(super) fn catalogue(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
-    let (of_all, of_one) = (Arc::clone(app), Arc::clone(app));
-    let read = || request::get_or_head().and(request::query());
-    let all = warp::path!("api" / "v1" / "streams")
-        .and(read())
-        .and_then(move |query: String| ready(streams(&of_all, &query)));
+pub(super) fn catalogue() -> impl Filter<Extract = (Response,), Error = Rejection> + Copy {
+    let read = || {
+        let request = warp::ext::get::<Shared>();
+        request::get_or_head().and(request::query()).and(request)
+    };
+    let all = warp::path!("api" / "v1" / "streams").and(read()).and_then(
+        |query: String, request: Shared| async move {
+            streams(&request.app, &query).map_err(Problem::rejection)
+        },
+    );
     let one = warp::path!("api" / "v1" / "schema" / String)
         .and(read())
-        .and_then(move |name: String, query: String| ready(schema(&of_one, &name, &query)));
+        .and_then(|name: String, query: String, request: Shared| async move {
+            schema(&request.app, &name, &query).map_err(Problem::rejection)
+        });
     all.or(one).unify()
-}
-
-async fn ready(reply: Result<Response, Problem>) -> Result<Response, Rejection> {
-    reply.map_err(Problem::rejection)
 }
 
 /// Every stream: what it holds, and where to get it.
@@ -39,8 +36,8 @@ fn streams(app: &App, query: &str) -> Result<Response, Problem> {
     if let Some((name, value)) = form_urlencoded::parse(query.as_bytes()).next() {
         return Err(unknown(&name, &value, []));
     }
-    let of = |view: &Arc<View>| {
-        let stream = &view.stream;
+    let of = |served: &Served| {
+        let stream = &served.view.stream;
         let url = format!("/api/v1/stream/{}", stream.name);
         let formats = app.formats.iter().map(|format| {
             json!({
@@ -75,7 +72,7 @@ fn streams(app: &App, query: &str) -> Result<Response, Problem> {
 
 /// The columns of a stream, in the dialect asked for.
 fn schema(app: &App, name: &str, query: &str) -> Result<Response, Problem> {
-    let stream = &app.stream(name)?.stream;
+    let stream = &app.stream(name)?.view.stream;
     let mut dialect = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "dialect" {

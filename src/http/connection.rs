@@ -4,15 +4,12 @@ use warp::Rejection;
 
 use super::parameters::StreamRequest;
 use super::problem::Problem;
-use crate::stream::connections::{Connections, Lease};
+use crate::stream::connections::Lease;
 
 /// A connection to the database of the stream that is asked for; 503 with `Retry-After` when there is none
 /// within the configured wait.
-pub(super) async fn borrowed(
-    asked: StreamRequest,
-    connections: Connections,
-) -> Result<(StreamRequest, Lease), Rejection> {
-    match connections.borrow().await {
+pub(super) async fn borrowed(asked: StreamRequest) -> Result<(StreamRequest, Lease), Rejection> {
+    match asked.connections.borrow().await {
         Ok(lease) => Ok((asked, lease)),
         Err(error) => Err(Problem::unavailable(error.to_string()).rejection()),
     }

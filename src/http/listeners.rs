@@ -55,11 +55,11 @@ impl Listeners {
     }
 
     /// The next client, of any of them.
-    pub(super) async fn accept(&self) -> io::Result<TcpStream> {
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         poll_fn(|context| {
             for listener in &self.0 {
                 if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                    return Poll::Ready(accepted.map(|(tcp, _)| tcp));
+                    return Poll::Ready(accepted);
                 }
             }
             Poll::Pending
@@ -102,8 +102,8 @@ mod tests {
         );
         for address in bound {
             let client = TcpStream::connect(address).await.unwrap();
-            let accepted = listeners.accept().await.unwrap();
-            assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
+            let (accepted, peer) = listeners.accept().await.unwrap();
+            assert_eq!(peer, client.local_addr().unwrap());
             assert_eq!(accepted.local_addr().unwrap(), address);
         }
         // One that is taken is not passed over.

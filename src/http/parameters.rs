@@ -21,11 +21,14 @@ use crate::definition::Stream;
 use crate::selection::{Filter, Ids, Operand, Operator, Order, PARAMETERS, Position, Range, View};
 use crate::store::Limits;
 use crate::stream::ContentCoding;
+use crate::stream::connections::Connections;
 
 /// What the client asks for.
 pub(super) struct StreamRequest {
     pub(super) request: Shared,
     pub(super) view: Arc<View>,
+    /// Those to the stream's database.
+    pub(super) connections: Connections,
     pub(super) range: Range,
     /// The position that it goes on after, whatever its window.
     pub(super) after: Option<Position>,
@@ -90,11 +93,8 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             let filter = allowed(&target.view, filter(column, &value, now)?)?;
             resolve(&name, &value, filters::absolute(column, &value, now));
             filters.push(filter);
-            bounded(
-                &filters,
-                &target.app.connections(&target.view.stream).limits(),
-            )
-            .map_err(|problem| problem.about(&name, Some(&value)))?;
+            bounded(&filters, &target.connections.limits())
+                .map_err(|problem| problem.about(&name, Some(&value)))?;
         } else if !is_option(&target, &name) {
             return Err(unknown(&target, &name, &value));
         } else if others.iter().any(|(known, _)| *known == name) {
@@ -218,6 +218,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     Ok(StreamRequest {
         request,
         view,
+        connections: target.connections,
         range,
         after,
         resolved,

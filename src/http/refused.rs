@@ -40,7 +40,8 @@ pub(super) async fn answer(wire: Arc<Wire>, error: &hyper::Error) {
         },
     );
     let line = shortened(&request_line(&head));
-    tracing::info!(id, request = line, ended = problem.to_string());
+    let client = wire.peer().ip();
+    tracing::info!(id, %client, request = line, ended = problem.to_string());
     wire.answering();
     let mut socket = Socket(wire);
     let part = async {

@@ -1,6 +1,7 @@
 //! Who asks: the request's id and HTTP version; and what no request may have.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,12 +9,16 @@ use warp::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCOD
 use warp::http::{HeaderMap, HeaderName, Method, Version};
 use warp::{Filter, Rejection};
 
+use super::App;
 use super::problem::Problem;
-use super::wire::Fate;
+use super::wire::{Fate, Wire};
 
 /// What is known of a request before its first filter.
-#[derive(Debug)]
 pub(super) struct Request {
+    /// The streams there were when it came.
+    pub(super) app: Arc<App>,
+    /// Who sent it.
+    pub(super) peer: SocketAddr,
     /// The client's `X-Request-Id` where it is sane, else one of ours.
     pub(super) id: String,
     /// The path and query, as sent.
@@ -35,8 +40,10 @@ pub(super) struct Request {
 
 impl Request {
     /// Notes what the head of a request says.
-    pub(super) fn new<B>(request: &warp::http::Request<B>, fate: Arc<Fate>) -> Request {
+    pub(super) fn new<B>(request: &warp::http::Request<B>, app: Arc<App>, wire: &Wire) -> Request {
         Request {
+            app,
+            peer: wire.peer(),
             id: id(request.headers()),
             uri: request.uri().to_string(),
             head: request.method() == Method::HEAD,
@@ -44,7 +51,7 @@ impl Request {
             accept_encoding: list(request.headers(), &ACCEPT_ENCODING),
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
-            fate,
+            fate: wire.fate(),
         }
     }
 }

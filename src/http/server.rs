@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,6 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -40,11 +40,10 @@ use crate::config::Server;
 pub async fn serve(
     listeners: Listeners,
     sockets: usize,
-    app: App,
-    server: &Server,
+    apps: watch::Receiver<Arc<App>>,
     stop: impl Future<Output = ()>,
 ) {
-    let routes = super::routes(&Arc::new(app));
+    let routes = super::routes();
     let (stop_all, make_room) = (watch::Sender::new(()), watch::Sender::new(()));
     let breaking = Arc::new(AtomicBool::new(false));
     let mut connections = JoinSet::new();
@@ -53,14 +52,13 @@ pub async fn serve(
         tokio::select! {
             () = &mut stop => break,
             accepted = listeners.accept(), if connections.len() < sockets => match accepted {
-                Ok(tcp) => {
+                Ok((tcp, peer)) => {
                     let hang_up = HangUp {
                         stopped: stop_all.subscribe(),
                         crowded: make_room.subscribe(),
                     };
-                    let (routes, breaking) = (routes.clone(), Arc::clone(&breaking));
-                    let (head, stall) = (server.head, server.stall);
-                    connections.spawn(connection(tcp, breaking, routes, head, stall, hang_up));
+                    let wire = Wire::new(tcp, peer, Arc::clone(&breaking));
+                    connections.spawn(connection(wire, routes.clone(), apps.clone(), hang_up));
                     if connections.len() >= sockets {
                         // Whoever comes next finds no place that an idle connection keeps.
                         make_room.send_replace(());
@@ -80,10 +78,8 @@ pub async fn serve(
     drop(stop_all);
     tracing::info!(connections = connections.len(), "stopping");
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(server.shutdown, all_ended)
-        .await
-        .is_err()
-    {
+    let shutdown = apps.borrow().server.shutdown;
+    if tokio::time::timeout(shutdown, all_ended).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
             "breaking the streams still running"
@@ -106,25 +102,26 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// One connection, up to its end or, once it is to be hung up, to the end of its running request.
 async fn connection<F>(
-    tcp: TcpStream,
-    breaking: Arc<AtomicBool>,
+    wire: io::Result<Wire>,
     routes: F,
-    head: Duration,
-    stall: Duration,
+    apps: watch::Receiver<Arc<App>>,
     mut hang_up: HangUp,
 ) where
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let Ok(wire) = Wire::new(tcp, breaking) else {
+    let Ok(wire) = wire else {
         // The client left before it was served.
         return;
     };
     let wire = Arc::new(wire);
+    let Server { head, stall, .. } = apps.borrow().server;
     let filters = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(|request| {
         wire.answering();
-        answer(&filters, request, &wire)
+        // What was configured when the request came, however old its connection is.
+        let app = Arc::clone(&apps.borrow());
+        answer(&filters, request, app, &wire)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -170,12 +167,13 @@ async fn connection<F>(
 async fn answer<S>(
     filters: &S,
     mut request: hyper::Request<Incoming>,
+    app: Arc<App>,
     wire: &Arc<Wire>,
 ) -> Result<hyper::Response<impl Body<Data = Bytes, Error = warp::Error> + use<S>>, Infallible>
 where
     S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let known = Arc::new(Request::new(&request, wire.fate()));
+    let known = Arc::new(Request::new(&request, app, wire));
     let method = request.method().clone();
     request.extensions_mut().insert(Arc::clone(&known));
     let mut response = filters.call(request).await?;
@@ -189,6 +187,7 @@ where
         let why = response.extensions().get::<Why>().map(|why| why.0.as_str());
         tracing::info!(
             id = known.id,
+            client = %known.peer.ip(),
             %method,
             uri = shortened(&known.uri),
             ms = known.started.elapsed().as_millis() as u64,

@@ -6,33 +6,34 @@ use flows_formats::Format;
 use warp::path::FullPath;
 use warp::{Filter, Rejection};
 
-use super::App;
 use super::problem::{Problem, shortened};
+use super::request::Shared;
+use super::{App, Served};
 use crate::selection::View;
+use crate::stream::connections::Connections;
 
 /// What a path names: a stream, as the view of all there is in it.
 pub(super) struct Target {
     pub(super) app: Arc<App>,
     pub(super) view: Arc<View>,
+    /// Those to the stream's database.
+    pub(super) connections: Connections,
     /// The format of the path's extension, if it has one.
     pub(super) extension: Option<&'static Format>,
 }
 
 /// The stream that the path names; 404 when there is none, or no format of that extension.
-pub(super) fn target(
-    app: &Arc<App>,
-) -> impl Filter<Extract = (Target,), Error = Rejection> + Clone + use<> {
-    let app = Arc::clone(app);
-    let path = warp::path!("api" / "v1" / "stream" / String).and(warp::path::full());
-    path.and_then(move |name: String, full: FullPath| {
-        // To warp `flows/` is `flows`.
-        let found = if full.as_str().ends_with('/') {
-            Err(warp::reject::not_found())
-        } else {
-            find(&app, &name).map_err(Problem::rejection)
-        };
-        async move { found }
-    })
+pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + Copy {
+    warp::path!("api" / "v1" / "stream" / String)
+        .and(warp::path::full())
+        .and(warp::ext::get::<Shared>())
+        .and_then(|name: String, full: FullPath, request: Shared| async move {
+            // To warp `flows/` is `flows`.
+            if full.as_str().ends_with('/') {
+                return Err(warp::reject::not_found());
+            }
+            find(&request.app, &name).map_err(Problem::rejection)
+        })
 }
 
 fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
@@ -41,7 +42,7 @@ fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
         Some((name, extension)) => (name, Some(extension)),
         None => (path, None),
     };
-    let view = app.stream(name)?;
+    let Served { view, connections } = app.stream(name)?.clone();
     let extension = match extension {
         None => None,
         Some(extension) => Some(app.formats.by_extension(extension).ok_or_else(|| {
@@ -52,7 +53,8 @@ fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
     };
     Ok(Target {
         app: Arc::clone(app),
-        view: Arc::clone(view),
+        view,
+        connections,
         extension,
     })
 }

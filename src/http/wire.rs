@@ -7,7 +7,7 @@
 //! - What hyper answers by itself is kept back; `refused.rs` says it better.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +25,7 @@ const HEAD_BYTES: usize = 1024;
 /// One connection.
 pub(super) struct Wire {
     tcp: TcpStream,
+    peer: SocketAddr,
     state: Mutex<State>,
     fate: Arc<Fate>,
 }
@@ -80,12 +81,17 @@ impl Fate {
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, breaking: Arc<AtomicBool>) -> io::Result<Wire> {
+    pub(super) fn new(
+        tcp: TcpStream,
+        peer: SocketAddr,
+        breaking: Arc<AtomicBool>,
+    ) -> io::Result<Wire> {
         // Without it the end of a small reply waits 40 ms for the client's acknowledgement.
         tcp.set_nodelay(true)?;
         let stalled = OnceLock::new();
         Ok(Wire {
             tcp,
+            peer,
             state: Mutex::default(),
             fate: Arc::new(Fate { breaking, stalled }),
         })
@@ -93,6 +99,11 @@ impl Wire {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is at the other end.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
     pub(super) fn fate(&self) -> Arc<Fate> {

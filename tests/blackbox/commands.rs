@@ -3,9 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use crate::harness::{
-    FLOWS, Ran, Server, assert_has, flows, folder, run, signal, ten_records, wait_until,
-};
+use crate::harness::{Ran, assert_has, flows, folder, run, signal, ten_records, wait_until};
 
 #[test]
 fn help_explains_every_command_and_option() {
@@ -201,20 +199,6 @@ fn the_demo_looks_for_its_address_before_it_makes_records() {
     wait_until("the demo has ended", || demo.try_wait().unwrap().is_some());
     let ran = Ran::from(demo.wait_with_output().unwrap());
     ran.failed(1, &["cannot listen on", &address, "--listen"]);
-}
-
-#[test]
-fn a_hangup_does_not_end_the_server() {
-    let folder = folder();
-    let mut server = Server::of(folder.path(), &ten_records(folder.path()));
-    for _ in 0..2 {
-        server.signal("HUP");
-        server.logged(&["WARN", "SIGHUP is ignored", "restart"]);
-        server.document(FLOWS);
-    }
-    server.signal("TERM");
-    assert_eq!(server.ended(), Some(0));
-    assert_eq!(server.log().matches("SIGHUP").count(), 1);
 }
 
 #[test]

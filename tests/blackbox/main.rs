@@ -27,6 +27,7 @@
 //! | `check` | `flows check` |
 //! | `init` | `flows init` |
 //! | `configuration` | file, environment, flags |
+//! | `reload` | SIGHUP |
 //! | `databases` | several databases behind one server |
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `log` | a standard error that cannot be written |
@@ -57,6 +58,7 @@ mod pull;
 mod queries;
 #[path = "../foreign/mod.rs"]
 mod reader;
+mod reload;
 mod selecting;
 mod slices;
 mod times;

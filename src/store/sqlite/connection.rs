@@ -1,7 +1,7 @@
 //! A connection on loan: its snapshot, its positions, its scans.
 
 use std::any::Any;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,8 +57,8 @@ struct PlanCache {
     plans: HashMap<String, (i64, Arc<Plan>)>,
     /// About how many bytes they take.
     bytes: usize,
-    /// The streams whose query has its view.
-    queries: HashSet<String>,
+    /// The streams whose query has its view, each with the query.
+    queries: HashMap<String, String>,
     /// Whether the database was seen in write-ahead-log mode. It stays in it while this connection
     /// is open.
     wal: bool,
@@ -126,11 +126,17 @@ impl SqliteConnection {
 
     /// Makes the view of the stream's query, unless the stream has a table or the view is there.
     fn make_view(&mut self, stream: &Stream) -> Result<(), StoreError> {
-        let is_query = matches!(stream.source, Source::Query(_));
-        if is_query && !self.cache().queries.contains(&stream.name) {
-            query_view::make(&self.connection, stream).map_err(|error| failed(stream, &error))?;
-            self.cache().queries.insert(stream.name.clone());
+        let Source::Query(query) = &stream.source else {
+            return Ok(());
+        };
+        if self.cache().queries.get(&stream.name) == Some(query) {
+            return Ok(());
         }
+        // Of another query, if the configuration has changed.
+        self.cache().queries.remove(&stream.name);
+        query_view::make(&self.connection, stream).map_err(|error| failed(stream, &error))?;
+        let (name, query) = (stream.name.clone(), query.clone());
+        self.cache().queries.insert(name, query);
         Ok(())
     }
 

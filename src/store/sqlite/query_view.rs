@@ -5,8 +5,8 @@ use rusqlite::{Connection, Error, Result};
 use super::query::quoted;
 use crate::definition::{Source, Stream};
 
-/// Makes the view of a stream's query, which lasts as long as the connection; nothing, where the stream
-/// has a table. Outside of a transaction, whose end would end it, and once on a connection.
+/// Makes the view of a stream's query, in place of one that the stream had before, for as long as the
+/// connection lasts; nothing, where the stream has a table. Outside of a transaction, whose end would end it.
 ///
 /// That what the query reads from is there is not looked at: it may come and go.
 pub(super) fn make(connection: &Connection, stream: &Stream) -> Result<()> {
@@ -16,7 +16,9 @@ pub(super) fn make(connection: &Connection, stream: &Stream) -> Result<()> {
     let name = quoted(&stream.relation());
     // Tables of the connection itself count as the database's.
     connection.pragma_update(None, "query_only", false)?;
-    let made = connection.execute(&format!("CREATE TEMP VIEW {name} AS {query}"), []);
+    let made = connection
+        .execute(&format!("DROP VIEW IF EXISTS temp.{name}"), [])
+        .and_then(|_| connection.execute(&format!("CREATE TEMP VIEW {name} AS {query}"), []));
     connection.pragma_update(None, "query_only", true)?;
     made.map(drop)
 }

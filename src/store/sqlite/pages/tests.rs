@@ -12,7 +12,7 @@ use super::super::scan::{self, Scan};
 use super::super::table::Table;
 use super::super::values::Decoder;
 use super::{Counted, Key, NotRead, PageReader, Went};
-use crate::definition::{Declared, Source, Stored, Stream};
+use crate::definition::{Declared, Number, Source, Stored, Stream};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
 use crate::store::{Cancel, Sink, Stop, StoreError};
 
@@ -52,6 +52,7 @@ fn view(columns: &[(&str, Type)]) -> Arc<View> {
         nullable: true,
     };
     Arc::new(View::all(Arc::new(Stream {
+        number: Number::new(),
         name: "t".into(),
         source: Source::Table("t".into()),
         database: None,

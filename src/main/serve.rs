@@ -1,0 +1,210 @@
+//! Serving until a signal, and taking the configuration anew at SIGHUP.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use flows::config::{Config, Database};
+use flows::descriptors::{self, Share};
+use flows::http::listeners::Listeners;
+use flows::http::{App, server};
+use flows::log;
+use flows::store::sqlite::Sqlite;
+use flows::store::{Finding, Store};
+use flows_formats::Registry;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::{Signals, Usage};
+
+/// Reads the configuration.
+type Load = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
+
+/// Checks, then serves until a signal.
+pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
+    let config = load()?;
+    log::start().context("cannot start the log")?;
+    let Checked {
+        mut errors,
+        warnings,
+    } = Checked::of(&config);
+    if let Some(last) = errors.pop() {
+        for error in errors {
+            let _ = writeln!(io::stderr(), "flows: {error}");
+        }
+        return Err(anyhow!(last)).context(Usage);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Bound::new(&config)?.serve(config, Some(load), |addresses| {
+        let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        let urls = urls.join(", ");
+        if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
+            tracing::warn!(%error, "listening on {urls}, which cannot be written to standard output");
+        }
+        Ok(())
+    })
+}
+
+/// What there is to say against a configuration and its databases.
+struct Checked {
+    errors: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Checked {
+    fn of(config: &Config) -> Checked {
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        let check = |(database, streams): (_, Vec<_>)| Sqlite::new(database).check(&streams);
+        for finding in config.served().into_iter().flat_map(check) {
+            match finding {
+                Finding::Fine(_) => {}
+                Finding::Warning(text) => warnings.push(text),
+                Finding::Error(text) => errors.push(text),
+            }
+        }
+        Checked { errors, warnings }
+    }
+}
+
+/// A server that has its address, and does not serve yet.
+pub(crate) struct Bound {
+    runtime: Runtime,
+    listeners: Listeners,
+    share: Share,
+}
+
+impl Bound {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Bound> {
+        let databases = config.served();
+        let pool_sizes: Vec<_> = databases
+            .iter()
+            .map(|(database, _)| database.pool_size)
+            .collect();
+        let share = descriptors::share(&pool_sizes)?;
+        // Each connection keeps a thread that may block; no other work waits for one.
+        let threads = usize::try_from(share.connections.iter().sum::<u32>())? + 16;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .max_blocking_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        let address = &config.server.listen;
+        let listeners = runtime.block_on(Listeners::bind(address)).with_context(|| {
+            format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
+        })?;
+        Ok(Bound {
+            runtime,
+            listeners,
+            share,
+        })
+    }
+
+    /// Serves until a signal; tells `listening` the addresses. With a way to `load` it, takes the
+    /// configuration anew at SIGHUP.
+    pub(crate) fn serve(
+        self,
+        config: Config,
+        load: Option<Load>,
+        listening: impl FnOnce(&[SocketAddr]) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        if let Some(warning) = self.share.warning {
+            tracing::warn!("{warning}");
+        }
+        let formats = Registry::load()?;
+        let mut pool_sizes = self.share.connections.into_iter();
+        let store = |database: &Database| -> Arc<dyn Store> {
+            Arc::new(Sqlite::new(&Database {
+                pool_size: pool_sizes.next().unwrap_or(database.pool_size),
+                ..database.clone()
+            }))
+        };
+        self.runtime.block_on(async {
+            let mut signals = Signals::new()?;
+            outgrow_the_log()?;
+            let app = App::new(&config, formats, store)?;
+            let (apps, current) = watch::channel(Arc::new(app));
+            if let Some(load) = load {
+                let hangups = signal(SignalKind::hangup())?;
+                tokio::spawn(reload(hangups, load, config, apps));
+            }
+            listening(&self.listeners.addresses()?)?;
+            let stop = async {
+                signals.next().await;
+                tokio::spawn(async move {
+                    signals.next().await;
+                    tracing::warn!("a second signal: quitting at once");
+                    log::flush();
+                    std::process::exit(1);
+                });
+            };
+            server::serve(self.listeners, self.share.sockets, current, stop).await;
+            Ok::<_, anyhow::Error>(())
+        })?;
+        // Scans whose client was cut off end within milliseconds.
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        Ok(())
+    }
+}
+
+/// Lets a log that has reached the size that files may have fail, instead of ending the process.
+fn outgrow_the_log() -> io::Result<()> {
+    // A signal that was once watched never takes its default action again.
+    signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())).map(drop)
+}
+
+/// Takes the configuration anew at each SIGHUP. What is wrong with it leaves what runs.
+async fn reload(
+    mut hangups: Signal,
+    load: Load,
+    mut running: Config,
+    apps: watch::Sender<Arc<App>>,
+) {
+    let load = Arc::new(load);
+    while hangups.recv().await.is_some() {
+        let (load, before, app) = (
+            Arc::clone(&load),
+            running.clone(),
+            Arc::clone(&apps.borrow()),
+        );
+        // It reads files, and the databases.
+        let changed = tokio::task::spawn_blocking(move || changed(&load, &before, &app)).await;
+        match changed.map_err(anyhow::Error::from).flatten() {
+            Ok((config, app)) => {
+                apps.send_replace(Arc::new(app));
+                tracing::info!(
+                    streams = config.streams.len(),
+                    "SIGHUP: the configuration was read again"
+                );
+                running = config;
+            }
+            Err(error) => {
+                let causes = error.chain().skip(error.is::<Usage>().into());
+                let causes: Vec<_> = causes.map(ToString::to_string).collect();
+                let error = causes.join(": ");
+                tracing::error!("SIGHUP: the configuration stays as it was: {error}");
+            }
+        }
+    }
+}
+
+/// What the configuration is now; warns of what only a restart changes.
+fn changed(load: &Load, running: &Config, app: &App) -> anyhow::Result<(Config, App)> {
+    let mut config = load()?;
+    for key in config.keep(running, app.databases()) {
+        tracing::warn!("SIGHUP: {key} has changed, which takes a restart");
+    }
+    let app = app.changed(&config, Registry::load()?)?;
+    let Checked { errors, warnings } = Checked::of(&config);
+    if !errors.is_empty() {
+        return Err(anyhow!(errors.join("; ")));
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok((config, app))
+}
