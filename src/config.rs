@@ -98,6 +98,8 @@ pub struct Database {
     pub mmap_mib: u32,
     /// `database.page_reader`: whether tables are read straight from their pages where they can be.
     pub page_reader: bool,
+    /// `database.immutable`: whether nobody changes the file while it is served.
+    pub immutable: bool,
 }
 
 /// How replies are compressed for clients that accept it.

@@ -87,7 +87,15 @@ impl Database {
     pub(crate) fn path_key(&self) -> String {
         match &self.name {
             None => "--database or database.path".to_owned(),
-            Some(name) => format!("databases.{name}.path"),
+            Some(_) => self.key("path"),
+        }
+    }
+
+    /// The key of that name in its section.
+    pub(crate) fn key(&self, key: &str) -> String {
+        match &self.name {
+            None => format!("database.{key}"),
+            Some(name) => format!("databases.{name}.{key}"),
         }
     }
 }

@@ -47,7 +47,7 @@ use crate::definition::Stream;
 use check::Depth;
 use connection::{Pooled, SqliteConnection};
 pub use describe::{check_described, describe};
-use file::{FileId, READ_ONLY, prepare};
+use file::{FileId, prepare};
 pub(crate) use query::quoted;
 pub(crate) use table::Table;
 
@@ -122,8 +122,9 @@ impl Sqlite {
     fn open_pool(&self, file: FileId) -> Pool {
         let Sqlite { settings, .. } = self;
         let prepared = settings.clone();
-        let manager = SqliteConnectionManager::file(&settings.path)
-            .with_flags(READ_ONLY)
+        let (source, flags) = file::source(settings);
+        let manager = SqliteConnectionManager::file(source)
+            .with_flags(flags)
             .with_init(move |connection| {
                 prepare(connection, &prepared)?;
                 file.verify(connection, &prepared.path)
@@ -146,8 +147,17 @@ impl Sqlite {
 
 impl Sqlite {
     fn lend(&self, connection: Pooled, file: FileId) -> Box<dyn Connection> {
-        let page_reader = self.settings.page_reader;
-        Box::new(SqliteConnection::new(connection, file, page_reader))
+        let Database {
+            page_reader,
+            immutable,
+            ..
+        } = self.settings;
+        Box::new(SqliteConnection::new(
+            connection,
+            file,
+            page_reader,
+            immutable,
+        ))
     }
 }
 

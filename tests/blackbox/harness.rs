@@ -103,6 +103,12 @@ pub(crate) fn assert_has(text: &str, parts: &[&str]) {
     }
 }
 
+/// Whether this process may do anything.
+pub(crate) fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.contains("Uid:\t0\t0")
+}
+
 /// Waits until something holds.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {

@@ -6,6 +6,7 @@
 //! | `endpoint` | what a request may say, and what comes back |
 //! | `broken` | failures before and after the head |
 //! | `files` | the file under a running server: replaced, gone, back |
+//! | `read_only` | databases and folders that can only be read |
 //! | `clients` | clients that leave, are slow, are many; stopping |
 //! | `reader` | starts readers and clients that are not ours |
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
@@ -56,6 +57,7 @@ mod positions;
 mod proxy;
 mod pull;
 mod queries;
+mod read_only;
 #[path = "../foreign/mod.rs"]
 mod reader;
 mod reload;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Result};
+use rustix::fs::{Access, access};
 
 use super::plan::Plan;
 use super::query::{Query, SortNeeded, cast};
@@ -242,7 +243,11 @@ impl StreamCheck<'_> {
             "no index of {name} gives ({time}, {id}) order: each request sorts its window first, \
              in a temporary file in {}, which for a whole table grows to about the size of its \
              records (the database has {} MiB); {fix}",
-            temporary_folder().display(),
+            temporary_folder().map_or_else(
+                || "a folder that is missing (SQLITE_TMPDIR names one that can be written)"
+                    .to_owned(),
+                |folder| folder.display().to_string()
+            ),
             size.div_ceil(1 << 20)
         )
     }
@@ -274,14 +279,13 @@ fn describe(affinity: Affinity) -> &'static str {
 }
 
 /// Where SQLite puts temporary files on Unix (<https://sqlite.org/tempfiles.html>, section 5).
-fn temporary_folder() -> PathBuf {
+fn temporary_folder() -> Option<PathBuf> {
     let named = ["SQLITE_TMPDIR", "TMPDIR"]
         .into_iter()
         .filter_map(std::env::var_os);
     let usual = ["/var/tmp", "/usr/tmp", "/tmp"].into_iter().map(Into::into);
-    named
-        .chain(usual)
-        .map(PathBuf::from)
-        .find(|folder| folder.is_dir())
-        .unwrap_or_else(|| PathBuf::from("."))
+    let mut folders = named.chain(usual).map(PathBuf::from).chain([".".into()]);
+    folders.find(|folder| {
+        folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    })
 }

@@ -9,7 +9,7 @@ use flows_formats::Record;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{ErrorCode, Row};
 
-use super::file::{FileId, is_unfinished};
+use super::file::{FileId, has_no_temporary_folder, is_unfinished};
 use super::functions;
 use super::pages::Counted;
 use super::plan::{NoPlan, Plan, first_row};
@@ -38,6 +38,8 @@ pub(super) struct SqliteConnection {
     file: FileId,
     /// Whether tables are read straight from their pages where they can be.
     page_reader: bool,
+    /// Whether nobody writes to the file.
+    immutable: bool,
     /// What the snapshot is of, from its beginning to its end.
     current: Option<Current>,
 }
@@ -59,13 +61,18 @@ struct PlanCache {
     bytes: usize,
     /// The streams whose query has its view, each with the query.
     queries: HashMap<String, String>,
-    /// Whether the database was seen in write-ahead-log mode. It stays in it while this connection
-    /// is open.
-    wal: bool,
+    /// Whether reading waits for no writer: the database was seen in write-ahead-log mode, in which it
+    /// stays while this connection is open, or has no writer.
+    waits_for_none: bool,
 }
 
 impl SqliteConnection {
-    pub(super) fn new(mut connection: Pooled, file: FileId, page_reader: bool) -> SqliteConnection {
+    pub(super) fn new(
+        mut connection: Pooled,
+        file: FileId,
+        page_reader: bool,
+        immutable: bool,
+    ) -> SqliteConnection {
         if Pooled::extensions(&connection).get::<PlanCache>().is_none() {
             // It fails only on a connection that is not owned, or has no memory; without the
             // functions, preparing the first scan fails and says so.
@@ -76,6 +83,7 @@ impl SqliteConnection {
             connection,
             file,
             page_reader,
+            immutable,
             current: None,
         }
     }
@@ -112,8 +120,9 @@ impl SqliteConnection {
             .connection
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
             .map_err(error)?;
+        let waits_for_none = self.immutable || mode == "wal";
         let cache = self.cache();
-        cache.wal = mode == "wal";
+        cache.waits_for_none = waits_for_none;
         if cache.bytes > MOST_BYTES {
             cache.plans.clear();
             cache.bytes = 0;
@@ -366,7 +375,7 @@ impl Connection for SqliteConnection {
     fn is_instant(&mut self, view: &View) -> bool {
         let cache = self.cache();
         // Readers wait for writers in every other mode.
-        cache.wal
+        cache.waits_for_none
             && cache
                 .plans
                 .get(view.shape())
@@ -485,6 +494,11 @@ fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
         _ if is_unfinished(error) => StoreError::Unfinished {
             stream: stream.name.clone(),
         },
+        _ if has_no_temporary_folder(error) => {
+            let reason = "it sorts in a temporary file, and no folder for one can be written: SQLITE_TMPDIR \
+                          names one, and an index spares the sort";
+            database(stream, reason.to_owned())
+        }
         _ => database(stream, query_view::reason(stream, error)),
     }
 }

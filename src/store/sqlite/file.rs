@@ -3,10 +3,13 @@
 //! After `mv new.db flows.db` the same path is another database, and connections to the old one still
 //! read the old one.
 
-use std::io;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Error, OpenFlags, ffi};
 
@@ -37,28 +40,79 @@ impl FileId {
         if FileId::of(path).is_ok_and(|file| file == self) {
             return Ok(());
         }
-        let reason = "the file was replaced while it was opened".to_owned();
-        Err(Error::SqliteFailure(
-            ffi::Error::new(ffi::SQLITE_CANTOPEN),
-            Some(reason),
+        Err(refused(
+            "the file was replaced while it was opened".to_owned(),
         ))
     }
 }
 
+/// A connection that we do not take, as SQLite would say it.
+fn refused(reason: String) -> Error {
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(reason))
+}
+
 /// Each connection is used by one thread at a time, so that SQLite's own mutexes are not needed.
-pub(super) const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY
+const READ_ONLY: OpenFlags = OpenFlags::SQLITE_OPEN_READ_ONLY
     .union(OpenFlags::SQLITE_OPEN_NO_MUTEX)
     .union(OpenFlags::SQLITE_OPEN_EXRESCODE);
 
+/// What may stand in the path of a URI as it is.
+const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'/')
+    .remove(b'.')
+    .remove(b'-')
+    .remove(b'_');
+
+/// What SQLite is told to open, and how.
+pub(super) fn source(database: &Database) -> (Cow<'_, Path>, OpenFlags) {
+    let path = &database.path;
+    if !database.immutable {
+        return (Cow::Borrowed(path), READ_ONLY);
+    }
+    // Of a path that begins with two slashes the first part would be a host, if there were none before.
+    let host = if path.is_absolute() { "//" } else { "" };
+    let encoded = percent_encode(path.as_os_str().as_encoded_bytes(), IN_PATH);
+    let uri = format!("file:{host}{encoded}?immutable=1");
+    let flags = READ_ONLY.union(OpenFlags::SQLITE_OPEN_URI);
+    (Cow::Owned(uri.into()), flags)
+}
+
 /// Opens a connection as the pool does.
 pub(super) fn open(database: &Database) -> rusqlite::Result<Connection> {
-    let mut connection = Connection::open_with_flags(&database.path, READ_ONLY)?;
+    let (path, flags) = source(database);
+    let mut connection = Connection::open_with_flags(path, flags)?;
     prepare(&mut connection, database)?;
     Ok(connection)
 }
 
+/// The `-wal` or `-journal` beside a database of what is not yet, or only half, in it: who takes the
+/// database for immutable looks at neither.
+pub(super) fn pending(path: &Path) -> Option<PathBuf> {
+    // SQLite writes beside the file that a link leads to.
+    let file = path.canonicalize().ok()?;
+    let beside = ["-wal", "-journal"].map(|end| {
+        let mut name = file.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    });
+    beside.into_iter().find(|beside| match File::open(beside) {
+        Ok(mut file) => {
+            // One that is done with is empty, or begins with zeros.
+            let mut first = [0];
+            file.read(&mut first).is_err() || first != [0]
+        }
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    })
+}
+
 /// Sets what the configuration says, and that this connection never writes.
 pub(super) fn prepare(connection: &mut Connection, database: &Database) -> rusqlite::Result<()> {
+    if database.immutable
+        && let Some(beside) = pending(&database.path)
+    {
+        let beside = beside.display();
+        return Err(refused(format!("it is not immutable: there is {beside}")));
+    }
     connection.busy_timeout(database.busy)?;
     // The plan that was looked at is the one that runs, whatever bounds are.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -76,6 +130,13 @@ pub(super) fn is_unfinished(error: &Error) -> bool {
         .is_some_and(|error| error.extended_code == ffi::SQLITE_READONLY_ROLLBACK)
 }
 
+/// Whether a sort was too large for memory, and there is no folder to put it into.
+pub(super) fn has_no_temporary_folder(error: &Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_GETTEMPPATH)
+}
+
 /// How a database keeps a transaction apart until it is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JournalMode {
@@ -86,15 +147,14 @@ pub(super) enum JournalMode {
 }
 
 /// The mode that the header of an SQLite database states; `None` when the file is none.
-pub(super) fn journal_mode(path: &Path) -> std::io::Result<Option<JournalMode>> {
-    use std::io::Read;
+pub(super) fn journal_mode(path: &Path) -> io::Result<Option<JournalMode>> {
     let mut header = [0; 20];
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         // Opening a pipe would wait for its other end.
-        return Err(std::io::Error::other("not a file"));
+        return Err(io::Error::other("not a file"));
     }
-    let mut file = std::fs::File::open(path)?;
+    let mut file = File::open(path)?;
     if metadata.len() == 0 {
         return Ok(Some(JournalMode::Undecided));
     }
@@ -105,7 +165,7 @@ pub(super) fn journal_mode(path: &Path) -> std::io::Result<Option<JournalMode>> 
             JournalMode::Rollback
         })),
         Ok(()) => Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(error),
     }
 }

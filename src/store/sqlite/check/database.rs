@@ -48,21 +48,34 @@ pub(in crate::store::sqlite) fn open(
         .canonicalize()
         .unwrap_or_else(|_| database.path.clone());
     let folder = file.parent().unwrap_or(Path::new("/"));
-    let wal = mode == JournalMode::Wal;
+    if database.immutable
+        && let Some(beside) = file::pending(&file)
+    {
+        return Err(format!(
+            "{path} is not immutable: {} has what is not in it; `sqlite3 {quoted} 'SELECT count(*) FROM \
+             sqlite_schema'` by who may write it brings them together unless a writer has it open, and then {} \
+             must be left out",
+            beside.display(),
+            database.key("immutable")
+        ));
+    }
+    let wal = mode == JournalMode::Wal && !database.immutable;
     let writable = access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
     let opened = file::open(database).and_then(|connection| {
         functions::register(&connection)?;
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     });
-    let fix = format!(
-        "{path} is in write-ahead-log mode, and its readers write beside it, but this user cannot \
-         write the folder {}; allow that, or run `sqlite3 {quoted} 'PRAGMA journal_mode = DELETE'`",
-        folder.display()
-    );
     match opened {
         Err(error) => Err(match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => fix,
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) if wal && !writable => format!(
+                "{path} is in write-ahead-log mode, its readers need a -wal and a -shm beside it, and this user \
+                 cannot write the folder {}; allow that, or, if nobody changes it while it is served, set {} = \
+                 true, or let its owner run `sqlite3 {quoted} 'PRAGMA journal_mode = DELETE'`, or serve a copy \
+                 that `sqlite3 {quoted} \"VACUUM INTO 'copy.db'\"` makes",
+                folder.display(),
+                database.key("immutable")
+            ),
             Some(ErrorCode::NotADatabase) => format!(
                 "{path} is not an SQLite database (damaged or encrypted); name another with \
                  {path_key}"
@@ -79,8 +92,13 @@ pub(in crate::store::sqlite) fn open(
         }),
         Ok(connection) => {
             if wal && !writable {
-                findings.push(Finding::Warning(fix));
-            } else if mode == JournalMode::Rollback {
+                findings.push(Finding::Warning(format!(
+                    "{path} is in write-ahead-log mode, and read by the -wal and the -shm that a writer has made \
+                     beside it: once it removes them, {path} cannot be opened, unless this user may write the \
+                     folder {}",
+                    folder.display()
+                )));
+            } else if mode == JournalMode::Rollback && !database.immutable {
                 findings.push(Finding::Warning(format!(
                     "{path} is in rollback-journal mode: a running stream keeps writers waiting; \
                      `sqlite3 {quoted} 'PRAGMA journal_mode = WAL'` fixes that"
