@@ -26,7 +26,7 @@ use serde::Deserialize;
 use crate::definition::Stream;
 pub(crate) use streams::is_parameter;
 pub use values::is_address;
-use values::{address, millis, path, seconds, whole};
+use values::{address, many_seconds, millis, path, seconds, whole};
 
 /// The text of `config/flows.toml`: every key, commented, at its default.
 pub const DEFAULTS: &str = include_str!("../config/flows.toml");
@@ -60,12 +60,36 @@ pub struct Server {
     /// `server.listen`, an [`is_address`]; port 0 takes a free one.
     #[serde(deserialize_with = "address")]
     pub listen: String,
+    /// `server.connections`: how many clients may be connected at once.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
+    pub connections: usize,
+    /// `server.connections_per_address`: how many of them may come from one address.
+    #[serde(deserialize_with = "whole::<_, _, 1, 1_000_000>")]
+    pub connections_per_address: usize,
+    /// `server.head_bytes`: the size of the head of a request.
+    #[serde(deserialize_with = "whole::<_, _, 8192, 1_048_576>")]
+    pub head_bytes: usize,
+    /// `server.url_bytes`: the length of a URL.
+    #[serde(deserialize_with = "whole::<_, _, 256, 65_534>")]
+    pub url_bytes: usize,
+    /// `server.parameter_bytes`: the size of what a request's filters compare with.
+    #[serde(deserialize_with = "whole::<_, _, 256, 16_777_216>")]
+    pub parameter_bytes: usize,
+    /// `server.records`: how many records a request may ask for; 0 is any number.
+    #[serde(deserialize_with = "whole::<_, _, 0, { i64::MAX }>")]
+    pub records: u64,
+    /// `server.idle_seconds`: how long a connection may be without a request.
+    #[serde(rename = "idle_seconds", deserialize_with = "seconds::<_, 1>")]
+    pub idle: Duration,
     /// `server.head_seconds`: the time a client may take to send the head of a request.
     #[serde(rename = "head_seconds", deserialize_with = "seconds::<_, 1>")]
     pub head: Duration,
     /// `server.stall_seconds`: how long a client may take nothing of its reply before it is cut off.
     #[serde(rename = "stall_seconds", deserialize_with = "seconds::<_, 1>")]
     pub stall: Duration,
+    /// `server.stream_seconds`: how long a reply may take in all.
+    #[serde(rename = "stream_seconds", deserialize_with = "many_seconds")]
+    pub stream: Duration,
     /// `server.shutdown_seconds`: the time running streams get to finish when the server stops.
     #[serde(rename = "shutdown_seconds", deserialize_with = "seconds::<_, 0>")]
     pub shutdown: Duration,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `http/listeners.rs` | the addresses that it listens at |
 //! | `http/server.rs` | accepts connections, stops gracefully |
+//! | `http/addresses.rs` | how many connections each address has |
 //! | `http/wire.rs` | a connection's socket: clients that stall or have left, breaks that show |
 //! | `http/refused.rs` | answers what hyper does not take for a request |
 //! | `http/request.rs` | who asks: request id, HTTP version; refuses methods and bodies |
@@ -20,6 +21,7 @@
 //! | `http/body.rs` | the body, and the log line when it ends |
 //! | `http/problem.rs` | errors as `application/problem+json` (RFC 9457) |
 
+mod addresses;
 mod body;
 mod catalogue;
 mod connection;

@@ -291,14 +291,14 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// How many bytes it has.
+    /// How many bytes of memory it holds.
     pub fn bytes(&self) -> usize {
-        match self {
-            Operand::Integer(_) | Operand::Real(_) => 8,
-            Operand::Text(text) => text.len(),
-            Operand::Blob(bytes) => bytes.len(),
-            Operand::Decimal(_) => 16,
-        }
+        size_of::<Operand>()
+            + match self {
+                Operand::Integer(_) | Operand::Real(_) | Operand::Decimal(_) => 0,
+                Operand::Text(text) => text.len(),
+                Operand::Blob(bytes) => bytes.len(),
+            }
     }
 }
 

@@ -53,8 +53,6 @@ pub struct Limits {
     pub filters: usize,
     /// The most values in all of them.
     pub operands: usize,
-    /// The most bytes in all of their values.
-    pub bytes: usize,
 }
 
 /// One line of a check's report.

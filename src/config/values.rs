@@ -36,6 +36,11 @@ pub(super) fn seconds<'de, D: Deserializer<'de>, const LEAST: i64>(
     whole::<D, _, LEAST, 3600>(value).map(Duration::from_secs)
 }
 
+/// Seconds, up to a year.
+pub(super) fn many_seconds<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
+    whole::<D, _, 1, 31_536_000>(value).map(Duration::from_secs)
+}
+
 /// Milliseconds, up to a minute.
 pub(super) fn millis<'de, D: Deserializer<'de>>(value: D) -> Result<Duration, D::Error> {
     whole::<D, _, 0, 60_000>(value).map(Duration::from_millis)

@@ -17,6 +17,7 @@ use super::points::{Point, compared};
 use super::problem::{Problem, shortened};
 use super::request::Shared;
 use super::target::Target;
+use crate::config::Server;
 use crate::definition::Stream;
 use crate::selection::{Filter, Ids, Operand, Operator, Order, PARAMETERS, Position, Range, View};
 use crate::store::Limits;
@@ -93,7 +94,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             let filter = allowed(&target.view, filter(column, &value, now)?)?;
             resolve(&name, &value, filters::absolute(column, &value, now));
             filters.push(filter);
-            bounded(&filters, &target.connections.limits())
+            bounded(&filters, &target.connections.limits(), &target.app.server)
                 .map_err(|problem| problem.about(&name, Some(&value)))?;
         } else if !is_option(&target, &name) {
             return Err(unknown(&target, &name, &value));
@@ -151,6 +152,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         until: None,
         limit: limit.transpose()?.map(i64::unsigned_abs),
     };
+    granted(range.limit, target.app.server.records)?;
     let mut untils = vec![until];
     match order {
         Order::Time => {
@@ -428,24 +430,42 @@ fn not_utf8(pair: &str) -> Problem {
         .allowing_only("UTF-8")
 }
 
-/// Whether there is no more to compare than the store takes.
-fn bounded(filters: &[Filter], limits: &Limits) -> Result<(), Problem> {
+/// Whether there is no more to compare than the store takes, and the configuration allows.
+fn bounded(filters: &[Filter], limits: &Limits, server: &Server) -> Result<(), Problem> {
     let operands = || filters.iter().flat_map(|filter| &filter.operands);
     let bytes = || operands().map(Operand::bytes).sum::<usize>();
     if filters.len() <= limits.filters
         && operands().count() <= limits.operands
-        && bytes() <= limits.bytes
+        && bytes() <= server.parameter_bytes
     {
         return Ok(());
     }
     let allowed = format!(
-        "at most {} filters, with {} values in them, and {} KiB in those",
+        "at most {} filters, with {} values in them, and {} bytes in those, of which each value has {} and \
+         those of its text (server.parameter_bytes)",
         limits.filters,
         limits.operands,
-        limits.bytes >> 10
+        server.parameter_bytes,
+        size_of::<Operand>()
     );
     let detail = format!("there is too much to compare to; there may be {allowed}");
     Err(Problem::bad_request(detail).allowing_only(&allowed))
+}
+
+/// Whether so many records may be asked for at once.
+fn granted(limit: Option<u64>, records: u64) -> Result<(), Problem> {
+    if records == 0 || limit.is_some_and(|limit| limit <= records) {
+        return Ok(());
+    }
+    let asked = limit.map_or("all records".to_owned(), |limit| limit.to_string());
+    let detail = format!(
+        "{asked} cannot be asked for at once (server.records): add limit={records}, or less, and go on with \
+         the URL of the header Link while there is one"
+    );
+    let limit = limit.map(|limit| limit.to_string());
+    Err(Problem::bad_request(detail)
+        .about("limit", limit.as_deref())
+        .allowing_only(&format!("an integer from 0 to {records}")))
 }
 
 fn repeated(name: &str, value: &str) -> Problem {

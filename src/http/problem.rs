@@ -83,6 +83,22 @@ impl Problem {
         problem
     }
 
+    /// A 414: a URL of more than so many bytes.
+    pub(super) fn url_too_long(most: usize) -> Problem {
+        let detail = format!(
+            "the URL is longer than {most} bytes (server.url_bytes); ask for less at once, with fewer filters \
+             or values"
+        );
+        Problem::new(StatusCode::URI_TOO_LONG, detail)
+    }
+
+    /// A 429, with `Retry-After` (in seconds).
+    pub(super) fn too_many(detail: impl Into<String>) -> Problem {
+        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        problem.0.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
+        problem
+    }
+
     /// A 503, with `Retry-After` (in seconds).
     pub(super) fn unavailable(detail: impl Into<String>) -> Problem {
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
@@ -143,6 +159,12 @@ impl Problem {
 
     pub(super) fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// A header that it has besides, as it is sent.
+    pub(super) fn header(&self) -> Option<(&str, &str)> {
+        let (name, value) = self.0.header.as_ref()?;
+        Some((name.as_str(), value.to_str().ok()?))
     }
 
     pub(super) fn body(&self) -> String {

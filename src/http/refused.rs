@@ -14,31 +14,31 @@ use super::operators::{self, lookalike};
 use super::problem::{Problem, shortened};
 use super::request;
 use super::wire::{Socket, Wire};
+use crate::config::Server;
 
 /// How long a client gets to take the answer, and to stop sending.
-const PARTING: Duration = Duration::from_secs(1);
+pub(super) const PARTING: Duration = Duration::from_secs(1);
 
-/// Answers what hyper did not take for a request, if there was one.
-pub(super) async fn answer(wire: Arc<Wire>, error: &hyper::Error) {
+/// Why what was sent is not answered by a filter.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    /// It did not come in time.
+    #[error("it did not arrive in time")]
+    Late,
+    /// hyper has ended the connection.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+}
+
+/// Answers what did not become a request, if there was anything.
+pub(super) async fn answer(wire: Arc<Wire>, error: &Refused, server: &Server) {
     let (head, refused) = wire.take_refused();
-    let Some(problem) = problem(&head, refused, error) else {
+    let Some(problem) = problem(&head, refused, error, server) else {
         tracing::debug!(%error, "connection ended");
         return;
     };
     let id = request::random_id();
-    let body = problem.body();
-    let reply = format!(
-        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         cache-control: no-store\r\nx-request-id: {id}\r\ndate: {}\r\nconnection: close\r\n\r\n{}",
-        problem.status(),
-        body.len(),
-        httpdate::fmt_http_date(SystemTime::now()),
-        if head.starts_with(b"HEAD ") {
-            ""
-        } else {
-            &body
-        },
-    );
+    let reply = written(&problem, &id, !head.starts_with(b"HEAD "));
     let line = shortened(&request_line(&head));
     let client = wire.peer().ip();
     tracing::info!(id, %client, request = line, ended = problem.to_string());
@@ -56,13 +56,30 @@ pub(super) async fn answer(wire: Arc<Wire>, error: &hyper::Error) {
     let _ = timeout(PARTING, part).await;
 }
 
+/// A reply as it is sent.
+pub(super) fn written(problem: &Problem, id: &str, with_body: bool) -> String {
+    let body = problem.body();
+    let header = problem
+        .header()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let header = header.unwrap_or_default();
+    format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
+         {header}cache-control: no-store\r\nx-request-id: {id}\r\ndate: {}\r\nconnection: close\r\n\r\n{}",
+        problem.status(),
+        body.len(),
+        httpdate::fmt_http_date(SystemTime::now()),
+        if with_body { &body } else { "" },
+    )
+}
+
 /// What is wrong with what was sent; `None` when the client has gone, or sent nothing.
-fn problem(head: &[u8], refused: Option<u16>, error: &hyper::Error) -> Option<Problem> {
-    if error.is_timeout() {
+fn problem(head: &[u8], refused: Option<u16>, error: &Refused, server: &Server) -> Option<Problem> {
+    let Refused::Hyper(error) = error else {
         let detail = "the head of the request did not arrive in time (server.head_seconds)";
         let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, detail);
         return (!head.is_empty()).then_some(problem);
-    }
+    };
     if !error.is_parse() {
         return None;
     }
@@ -71,13 +88,12 @@ fn problem(head: &[u8], refused: Option<u16>, error: &hyper::Error) -> Option<Pr
     let status = status.unwrap_or(StatusCode::HTTP_VERSION_NOT_SUPPORTED);
     let detail = match status {
         StatusCode::HTTP_VERSION_NOT_SUPPORTED => "this server speaks HTTP/1.1 only".to_owned(),
-        StatusCode::URI_TOO_LONG => {
-            "the URL is longer than 65,534 bytes; ask for less at once, with fewer filters or values"
-                .to_owned()
-        }
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-            "the head of the request is larger than about 400 KiB, or has more than 100 lines".to_owned()
-        }
+        StatusCode::URI_TOO_LONG => return Some(Problem::url_too_long(server.url_bytes)),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => format!(
+            "the head of the request, its URL included, is larger than {} bytes (server.head_bytes), or has \
+             more than 100 lines",
+            server.head_bytes
+        ),
         _ => {
             return wrong_url(&request_line(head)).or_else(|| {
                 let detail = format!("this is not a request of HTTP/1.1: {error}");

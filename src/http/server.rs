@@ -16,7 +16,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,12 +26,14 @@ use warp::http::HeaderValue;
 use warp::http::header::CACHE_CONTROL;
 use warp::reply::Response;
 
+use super::App;
+use super::addresses::Addresses;
 use super::listeners::Listeners;
-use super::problem::{Why, shortened};
+use super::problem::{Problem, Why, shortened};
+use super::refused::{self, Refused};
 use super::reply::LogsItself;
 use super::request::Request;
 use super::wire::{Socket, Wire};
-use super::{App, refused};
 use crate::config::Server;
 
 /// Serves at most so many connections at once until `stop` is ready; then accepts no more, gives
@@ -46,20 +48,38 @@ pub async fn serve(
     let routes = super::routes();
     let (stop_all, make_room) = (watch::Sender::new(()), watch::Sender::new(()));
     let breaking = Arc::new(AtomicBool::new(false));
+    let addresses = Addresses::default();
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
     loop {
+        let (most, most_per_address) = {
+            let server = &apps.borrow().server;
+            (
+                server.connections.min(sockets),
+                server.connections_per_address,
+            )
+        };
         tokio::select! {
             () = &mut stop => break,
-            accepted = listeners.accept(), if connections.len() < sockets => match accepted {
+            accepted = listeners.accept(), if connections.len() < most => match accepted {
                 Ok((tcp, peer)) => {
+                    let Some(counted) = addresses.count(peer.ip(), most_per_address) else {
+                        if let Some(parting) = addresses.refuse(tcp, peer.ip(), most_per_address) {
+                            connections.spawn(parting);
+                        }
+                        continue;
+                    };
                     let hang_up = HangUp {
                         stopped: stop_all.subscribe(),
                         crowded: make_room.subscribe(),
                     };
                     let wire = Wire::new(tcp, peer, Arc::clone(&breaking));
-                    connections.spawn(connection(wire, routes.clone(), apps.clone(), hang_up));
-                    if connections.len() >= sockets {
+                    let (routes, apps) = (routes.clone(), apps.clone());
+                    connections.spawn(async move {
+                        let _counted = counted;
+                        connection(wire, routes, apps, hang_up).await;
+                    });
+                    if connections.len() >= most {
                         // Whoever comes next finds no place that an idle connection keeps.
                         make_room.send_replace(());
                     }
@@ -93,9 +113,12 @@ pub async fn serve(
 struct HangUp {
     /// Closed when the server stops.
     stopped: watch::Receiver<()>,
-    /// Changed when other clients need its place. Who has not asked for anything yet keeps it.
+    /// Changed when other clients need its place. Who has not asked for anything yet keeps it for a moment.
     crowded: watch::Receiver<()>,
 }
+
+/// How long a client may take to send the head of its request while others need its place.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// How often a reply is looked after: whether its client has left, or stalls.
 const TICK: Duration = Duration::from_millis(250);
@@ -115,7 +138,11 @@ async fn connection<F>(
         return;
     };
     let wire = Arc::new(wire);
-    let Server { head, stall, .. } = apps.borrow().server;
+    let (head_bytes, head) = {
+        let server = &apps.borrow().server;
+        (server.head_bytes, server.head)
+    };
+    let mut late = pin!(tokio::time::sleep(head));
     let filters = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(|request| {
         wire.answering();
@@ -124,42 +151,62 @@ async fn connection<F>(
         answer(&filters, request, app, &wire)
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head)
+        .max_header_size(head_bytes)
+        .max_buf_size(head_bytes)
+        .header_read_timeout(None)
         .serve_connection(TokioIo::new(Socket(Arc::clone(&wire))), service);
     let mut connection = pin!(connection);
     let mut stopped = pin!(hang_up.stopped.changed());
     let mut crowded = pin!(hang_up.crowded.changed());
-    let mut is_last = false;
+    let (mut is_crowded, mut is_last) = (false, false);
     let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = poll_fn(|context| {
-        let ended = connection.as_mut().poll(context);
-        if ended.is_ready() {
-            return ended;
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(ended.map_err(Refused::Hyper));
         }
+        is_crowded = is_crowded || crowded.as_mut().poll(context).is_ready();
         if !is_last
-            && (stopped.as_mut().poll(context).is_ready()
-                || wire.has_answered() && crowded.as_mut().poll(context).is_ready())
+            && (stopped.as_mut().poll(context).is_ready() || is_crowded && wire.has_answered())
         {
             is_last = true;
             connection.as_mut().graceful_shutdown();
-            let ended = connection.as_mut().poll(context);
-            if ended.is_ready() {
-                return ended;
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended.map_err(Refused::Hyper));
             }
         }
+        // Those of this moment, however old the connection is.
+        let Server {
+            head,
+            idle,
+            stall,
+            stream,
+            ..
+        } = apps.borrow().server;
         while wire.is_answering() {
             ready!(tick.poll_tick(context));
-            if wire.is_abandoned(stall, context) {
+            if wire.is_over(stall, stream, context) {
                 return Poll::Ready(Ok(()));
             }
+        }
+        let head = if is_crowded { head.min(HURRY) } else { head };
+        while let Some(deadline) = wire.deadline(head, idle) {
+            let deadline = Instant::from_std(deadline);
+            if deadline <= Instant::now() {
+                return Poll::Ready(Err(Refused::Late));
+            }
+            // Mostly it is put off, which is not worth telling the timer.
+            if late.is_elapsed() || deadline < late.deadline() {
+                late.as_mut().reset(deadline);
+            }
+            ready!(late.as_mut().poll(context));
         }
         Poll::Pending
     });
     if let Err(error) = ended.await {
         // A client that left, half a request, a stream that we broke and logged; or no request at all.
-        refused::answer(Arc::clone(&wire), &error).await;
+        let app = Arc::clone(&apps.borrow());
+        refused::answer(Arc::clone(&wire), &error, &app.server).await;
     }
 }
 
@@ -176,7 +223,12 @@ where
     let known = Arc::new(Request::new(&request, app, wire));
     let method = request.method().clone();
     request.extensions_mut().insert(Arc::clone(&known));
-    let mut response = filters.call(request).await?;
+    let url_bytes = known.app.server.url_bytes;
+    let mut response = if known.uri.len() > url_bytes {
+        Problem::url_too_long(url_bytes).response()
+    } else {
+        filters.call(request).await?
+    };
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert("x-request-id", id);
     }

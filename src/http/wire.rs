@@ -30,9 +30,10 @@ pub(super) struct Wire {
     fate: Arc<Fate>,
 }
 
-#[derive(Default)]
 struct State {
     phase: Phase,
+    /// Since when it has been that: the wait for a request, the request's head, or the reply.
+    since: Instant,
     /// Whether there was a request.
     answered: bool,
     /// Whether the connection is reset when it is dropped.
@@ -46,10 +47,9 @@ struct State {
 }
 
 /// What is under way on a connection.
-#[derive(Clone, Copy, Default, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Phase {
     /// The next request, if any. Whatever is written now is hyper's own.
-    #[default]
     Reading,
     /// A reply.
     Answering,
@@ -64,6 +64,8 @@ pub(super) struct Fate {
     breaking: Arc<AtomicBool>,
     /// How long the client had taken nothing when it was cut off.
     stalled: OnceLock<Duration>,
+    /// How long the reply had taken when it was broken for that.
+    overdue: OnceLock<Duration>,
 }
 
 impl Fate {
@@ -72,6 +74,10 @@ impl Fate {
         if let Some(stalled) = self.stalled.get() {
             let seconds = stalled.as_secs();
             return format!("stalled: the client took nothing of it for {seconds} s");
+        }
+        if let Some(overdue) = self.overdue.get() {
+            let seconds = overdue.as_secs();
+            return format!("broken: it took longer than {seconds} s (server.stream_seconds)");
         }
         if self.breaking.load(Ordering::Relaxed) {
             return "broken: the server stopped".to_owned();
@@ -88,12 +94,24 @@ impl Wire {
     ) -> io::Result<Wire> {
         // Without it the end of a small reply waits 40 ms for the client's acknowledgement.
         tcp.set_nodelay(true)?;
-        let stalled = OnceLock::new();
+        let state = State {
+            phase: Phase::Reading,
+            since: Instant::now(),
+            answered: false,
+            resets: false,
+            waiting: None,
+            head: Vec::new(),
+            refused: None,
+        };
         Ok(Wire {
             tcp,
             peer,
-            state: Mutex::default(),
-            fate: Arc::new(Fate { breaking, stalled }),
+            state: Mutex::new(state),
+            fate: Arc::new(Fate {
+                breaking,
+                stalled: OnceLock::new(),
+                overdue: OnceLock::new(),
+            }),
         })
     }
 
@@ -114,6 +132,7 @@ impl Wire {
     pub(super) fn answering(&self) {
         let mut state = self.state();
         state.phase = Phase::Answering;
+        state.since = Instant::now();
         state.answered = true;
         state.head.clear();
     }
@@ -148,9 +167,33 @@ impl Wire {
         self.state().phase != Phase::Reading
     }
 
-    /// Whether the client has shut down its side, or taken nothing of the reply for too long.
-    pub(super) fn is_abandoned(&self, stall: Duration, context: &mut Context<'_>) -> bool {
-        let waited = self.state().waiting.map(|since| since.elapsed());
+    /// When the client must have sent the head of its next request: so long after its first byte, or after
+    /// the connection began; or, when nothing of it has come, so long after the reply before it. `None` while
+    /// a request is being answered.
+    pub(super) fn deadline(&self, head: Duration, idle: Duration) -> Option<Instant> {
+        let state = self.state();
+        let is_idle = state.answered && state.head.is_empty();
+        let time = if is_idle { idle } else { head };
+        (state.phase == Phase::Reading).then(|| state.since + time)
+    }
+
+    /// Whether the client has shut down its side, or taken nothing of the reply for too long, or the reply
+    /// has taken too long.
+    pub(super) fn is_over(
+        &self,
+        stall: Duration,
+        stream: Duration,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let (since, waiting) = {
+            let state = self.state();
+            (state.since, state.waiting)
+        };
+        if since.elapsed() >= stream {
+            self.fate.overdue.get_or_init(|| stream);
+            return true;
+        }
+        let waited = waiting.map(|since| since.elapsed());
         if let Some(waited) = waited.filter(|waited| *waited >= stall) {
             self.fate.stalled.get_or_init(|| waited);
             return true;
@@ -227,6 +270,9 @@ impl AsyncRead for Socket {
         }
         let mut state = self.0.state();
         if state.phase == Phase::Reading {
+            if state.head.is_empty() && state.answered {
+                state.since = Instant::now();
+            }
             let room = HEAD_BYTES.saturating_sub(state.head.len());
             let read = &buffer.filled()[before..];
             state.head.extend(read.iter().take(room));
@@ -261,6 +307,7 @@ impl AsyncWrite for Socket {
         let mut state = self.0.state();
         if state.phase == Phase::Ending {
             state.phase = Phase::Reading;
+            state.since = Instant::now();
             // What the system still holds of it is to arrive, whatever becomes of the connection.
             self.0.set_resets(&mut state, false);
         }

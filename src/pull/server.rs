@@ -234,10 +234,13 @@ impl<'p> Server<'p> {
         let after = header("retry-after").and_then(|seconds| seconds.parse().ok());
         let text = reply.body_mut().read_to_string().unwrap_or_default();
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let reason = format!(
+        let mut reason = format!(
             "{status}: {}",
             problem["detail"].as_str().unwrap_or(text.trim())
         );
+        if problem["parameter"] == "limit" {
+            reason += "; what is asked for is --max-rows";
+        }
         // The server is stopping, gone from behind its proxy, or too busy.
         if matches!(status.as_u16(), 429 | 502 | 503 | 504) {
             let after = after.map(Duration::from_secs);

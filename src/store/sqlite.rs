@@ -195,7 +195,6 @@ impl Store for Sqlite {
         Limits {
             filters: 300,
             operands: 10_000,
-            bytes: 256 * 1024,
         }
     }
 

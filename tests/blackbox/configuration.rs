@@ -205,6 +205,14 @@ fn unknown_keys_wrong_types_and_impossible_values_are_named() {
             &["server.head_seconds", "1 to 3600"],
         ),
         (
+            "[server]\nhead_bytes = 100",
+            &["server.head_bytes", "8192 to 1048576"],
+        ),
+        (
+            "[server]\nurl_bytes = 65535",
+            &["server.url_bytes", "256 to 65534"],
+        ),
+        (
             "server = 5",
             &["server in c.toml: invalid type: integer `5`, expected a section"],
         ),

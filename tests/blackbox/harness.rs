@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// The longest that anything may take here before the test fails.
@@ -273,6 +274,17 @@ impl Server {
 
     pub(crate) fn connect(&self) -> TcpStream {
         let tcp = TcpStream::connect(self.address).unwrap();
+        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        tcp
+    }
+
+    /// Connects from an address of this machine, such as any that begins with 127.
+    pub(crate) fn connect_from(&self, ip: [u8; 4]) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::from((ip, 0));
+        socket.bind(&from.into()).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let tcp = TcpStream::from(socket);
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         tcp
     }

@@ -31,6 +31,7 @@
 //! | `reload` | SIGHUP |
 //! | `databases` | several databases behind one server |
 //! | `descriptors` | how many files and sockets the process may open |
+//! | `limits` | how much of anything a client may have, and what it gets that wants more |
 //! | `log` | a standard error that cannot be written |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
@@ -50,6 +51,7 @@ mod ids;
 mod import;
 mod init;
 mod instants;
+mod limits;
 mod lists;
 mod log;
 mod negotiation;

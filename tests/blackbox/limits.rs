@@ -1,0 +1,228 @@
+//! How much of anything a client may have, and what it gets that wants more.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    FLOWS, Reply, Server, chunk, folder, generated, run, ten_records, wait_until,
+};
+
+const GET: &str = "GET /api/v1/stream/flows?limit=0 HTTP/1.1\r\nHost: t\r\n\r\n";
+
+/// Asks for a small document on a connection that is kept.
+#[track_caller]
+fn ask(tcp: &mut TcpStream) {
+    tcp.write_all(GET.as_bytes()).unwrap();
+    let reply = Reply::read(tcp.try_clone().unwrap());
+    assert_eq!(
+        (reply.status, reply.complete),
+        (200, true),
+        "{}",
+        reply.body
+    );
+}
+
+/// The server has hung up, and said nothing.
+#[track_caller]
+fn is_closed(tcp: &mut TcpStream) {
+    assert_eq!(tcp.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn who_has_too_many_connections_is_told_so() {
+    let folder = folder();
+    let database = ten_records(folder.path());
+    let server = Server::with(
+        folder.path(),
+        &database,
+        "[server]\nconnections_per_address = 3",
+    );
+    let mut kept: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    kept.iter_mut().for_each(ask);
+    for request in [GET.repeat(2), String::new()] {
+        let reply = Reply::read(server.send(request.as_bytes()));
+        reply.problem(429, &["3 connections", "server.connections_per_address"]);
+        assert_eq!(reply.header("retry-after"), "1");
+        assert_eq!(reply.header("connection"), "close");
+    }
+    // However many come, the log has a line a second of them.
+    let start = Instant::now();
+    for _ in 0..200 {
+        // It may be gone before all is sent.
+        let _ = server.connect().write_all(GET.as_bytes());
+    }
+    let lines = server.log().matches("WARN 429").count() as u64;
+    assert!(lines <= 2 + start.elapsed().as_secs(), "{}", server.log());
+    server.logged(&["429", "client=127.0.0.1", "server.connections_per_address"]);
+    // Others are served, and so is this one when it has fewer.
+    ask(&mut server.connect_from([127, 0, 0, 2]));
+    drop(kept.pop());
+    wait_until("the connection is forgotten", || {
+        let mut tcp = server.connect();
+        tcp.write_all(GET.as_bytes()).unwrap();
+        Reply::read(tcp).status == 200
+    });
+    kept.iter_mut().for_each(ask);
+}
+
+#[test]
+fn idle_connections_and_half_heads_have_times_of_their_own() {
+    let folder = folder();
+    let database = ten_records(folder.path());
+    let times = |head, idle| format!("[server]\nhead_seconds = {head}\nidle_seconds = {idle}");
+    let server = Server::with(folder.path(), &database, &times(60, 1));
+    let (mut idle, mut other) = (server.connect(), server.connect());
+    let asked = Instant::now();
+    ask(&mut idle);
+    // What is not idle is not hung up on: half a head.
+    ask(&mut other);
+    other.write_all(&GET.as_bytes()[..20]).unwrap();
+    is_closed(&mut idle);
+    let waited = asked.elapsed();
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    other.write_all(&GET.as_bytes()[20..]).unwrap();
+    assert_eq!(Reply::read(other).status, 200);
+
+    // As a SIGHUP says, for the connections that there are, too.
+    let mut kept = server.connect();
+    ask(&mut kept);
+    fs::write(folder.path().join("test.toml"), times(1, 60)).unwrap();
+    server.signal("HUP");
+    server.logged(&["read again"]);
+    ask(&mut kept);
+    std::thread::sleep(Duration::from_millis(1500));
+    ask(&mut kept);
+    std::thread::sleep(Duration::from_millis(1500));
+    kept.write_all(&GET.as_bytes()[..20]).unwrap();
+    let reply = Reply::read(kept.try_clone().unwrap());
+    reply.problem(408, &["server.head_seconds"]);
+    is_closed(&mut kept);
+}
+
+#[test]
+fn whoever_does_not_ask_makes_room_for_others() {
+    let folder = folder();
+    let database = ten_records(folder.path());
+    let server = Server::with(
+        folder.path(),
+        &database,
+        "[server]\nconnections = 2\nhead_seconds = 600\nidle_seconds = 600",
+    );
+    let (mut idle, mut half) = (server.connect(), server.connect());
+    ask(&mut idle);
+    half.write_all(&GET.as_bytes()[..20]).unwrap();
+    let start = Instant::now();
+    // The first of these takes the place of the idle one, the others that of half a head.
+    let mut others: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for tcp in &mut others {
+        ask(tcp);
+    }
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    is_closed(&mut idle);
+    Reply::read(half).problem(408, &["server.head_seconds"]);
+}
+
+#[test]
+fn a_reply_that_takes_too_long_is_broken() {
+    let folder = folder();
+    let database = generated(folder.path(), 300_000);
+    let server = Server::with(folder.path(), &database, "[server]\nstream_seconds = 1");
+    let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
+    assert_eq!(Reply::head(&mut reader).status, 200);
+    // It takes some all the time.
+    let mut complete = false;
+    while let Some(chunk) = chunk(&mut reader) {
+        complete = chunk.is_empty();
+        if complete {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!(!complete, "a stream that was broken has no end");
+    let error = reader.fill_buf().map(<[u8]>::len);
+    assert!(matches!(error, Err(_) | Ok(0)), "{error:?}");
+    server.logged(&["broken: it took longer than 1 s (server.stream_seconds)"]);
+    assert_eq!(server.get(&format!("{FLOWS}?limit=1")).status, 200);
+}
+
+#[test]
+fn as_many_records_as_are_allowed_are_sent_and_the_next_ones_linked() {
+    let folder = folder();
+    let database = ten_records(folder.path());
+    let server = Server::with(folder.path(), &database, "[server]\nrecords = 4");
+    for query in ["", "?scanned_after=0&scanned_before=2", "?count=exact"] {
+        let problem = server.get(&format!("{FLOWS}{query}"));
+        let problem = problem.problem(400, &["all records", "add limit=4", "Link"]);
+        assert_eq!(problem["parameter"], "limit");
+    }
+    server
+        .get(&format!("{FLOWS}?limit=5"))
+        .problem(400, &["5", "server.records", "limit=4"]);
+    let mut path = format!("{FLOWS}.csv?limit=4&csv.header=false");
+    let mut records = Vec::new();
+    loop {
+        let reply = server.get(&path);
+        assert_eq!(reply.status, 200, "{}", reply.body);
+        records.push(reply.body.lines().count());
+        let Some(link) = reply.headers.get("link") else {
+            break;
+        };
+        path = link[1..].split_once('>').unwrap().0.to_owned();
+    }
+    assert_eq!(records, [4, 4, 2]);
+    let url = format!("http://{}{FLOWS}", server.address);
+    let pull = |arguments: &[&str]| {
+        let all = [&["pull", &url, "--to", "pulled"][..], arguments].concat();
+        run(folder.path(), &all)
+    };
+    pull(&[]).failed(1, &["400", "server.records", "limit=4", "--max-rows"]);
+    pull(&["--max-rows", "4"]).fine();
+    // At SIGHUP, for those who are connected already.
+    fs::write(folder.path().join("test.toml"), "[server]\nrecords = 5").unwrap();
+    server.signal("HUP");
+    server.logged(&["read again"]);
+    assert_eq!(server.get(&format!("{FLOWS}?limit=5")).status, 200);
+}
+
+#[test]
+fn heads_urls_and_parameters_are_as_large_as_configured() {
+    let folder = folder();
+    let database = ten_records(folder.path());
+    let configuration = "[server]\nhead_bytes = 10000\nurl_bytes = 1000\nparameter_bytes = 320";
+    let server = Server::with(folder.path(), &database, configuration);
+    let long = |length: usize| {
+        let path = format!("{FLOWS}?src_comp=");
+        format!("{path}{}", "a".repeat(length - path.len()))
+    };
+    // A value of a string counts its bytes; others do not.
+    server
+        .get(&long(1000))
+        .problem(400, &["320 bytes", "server.parameter_bytes"]);
+    server
+        .get(&long(1001))
+        .problem(414, &["1000 bytes", "server.url_bytes"]);
+    server
+        .get(&format!("/{}", "a".repeat(1000)))
+        .problem(414, &["server.url_bytes"]);
+    assert_eq!(server.get(&long(300)).status, 200);
+    let list = |values: usize| {
+        let values = vec!["1"; values].join(",");
+        server.get(&format!("{FLOWS}?byte_count=in.({values})"))
+    };
+    assert_eq!(list(10).status, 200);
+    list(11).problem(400, &["server.parameter_bytes"]);
+    let head = |length: usize| {
+        let head = format!("GET {FLOWS}?limit=0 HTTP/1.1\r\nConnection: close\r\nX: ");
+        let rest = length - head.len() - 4;
+        server.raw(&format!("{head}{}\r\n\r\n", "a".repeat(rest)))
+    };
+    assert_eq!(head(10_000).status, 200);
+    head(10_001).problem(431, &["10000 bytes", "server.head_bytes"]);
+}
