@@ -9,7 +9,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `main.rs` | the command line; `main/serve.rs`: serving until a signal, and what SIGHUP changes |
+//! | `main.rs` | the command line; `main/serve.rs`: serving until a signal, and what SIGHUP changes; `main/service.rs`: what a service manager passes and is told |
 //! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
 //! | [`stream`] | the pump: records → encoder → bounded chunks, in slices at once where cores are idle |
 //! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |

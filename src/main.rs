@@ -4,6 +4,8 @@
 
 #[path = "main/serve.rs"]
 mod serve;
+#[path = "main/service.rs"]
+mod service;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,8 @@ enum Command {
     /// name that has several) is the one line on standard output; the log goes to standard error. At the first signal running
     /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP reads the configuration
     /// again: streams, compression and [server] but for its address; what is wrong leaves what runs.
+    /// Under a service manager such as systemd, TCP sockets that it passes (LISTEN_FDS) take the place of the
+    /// address, and it is told of start, reload and stop (NOTIFY_SOCKET).
     Serve {
         #[command(flatten)]
         configured: Configured,
@@ -415,7 +419,7 @@ fn demo(rows: u64, listen: String) -> anyhow::Result<()> {
     config.server.listen = listen;
     config.server.shutdown = Duration::ZERO;
     // Before all the records are made for nothing.
-    let bound = Bound::new(&config)?;
+    let bound = Bound::new(&config, Vec::new())?;
     let bar = progress_bar();
     let lines = bar.wrap_read(Lines::new(rows, 0));
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;

@@ -21,6 +21,18 @@ impl Listeners {
         Listeners::bind_all(lookup_host(address).await?).await
     }
 
+    /// Takes sockets that listen already, at least one; within a runtime.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn take(sockets: Vec<std::net::TcpListener>) -> io::Result<Listeners> {
+        let taken = sockets.into_iter().map(|socket| {
+            socket.set_nonblocking(true)?;
+            TcpListener::from_std(socket)
+        });
+        taken.collect::<io::Result<_>>().map(Listeners)
+    }
+
     async fn bind_all(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Listeners> {
         let (mut listeners, mut bound): (Vec<TcpListener>, Vec<SocketAddr>) = Default::default();
         let mut missing = io::Error::new(ErrorKind::NotFound, "the name has no address");

@@ -1,7 +1,7 @@
 //! Serving until a signal, and taking the configuration anew at SIGHUP.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::{Signals, Usage};
+use crate::{Signals, Usage, service};
 
 /// Reads the configuration.
 type Load = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
 
 /// Checks, then serves until a signal.
 pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
+    let sockets = service::sockets()?;
     let config = load()?;
     log::start().context("cannot start the log")?;
     let Checked {
@@ -40,7 +41,7 @@ pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Bound::new(&config)?.serve(config, Some(load), |addresses| {
+    Bound::new(&config, sockets)?.serve(config, Some(load), |addresses| {
         let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
         let urls = urls.join(", ");
         if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
@@ -79,7 +80,8 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Bound> {
+    /// Takes the sockets if there are any, else those of the configured address.
+    pub(crate) fn new(config: &Config, sockets: Vec<TcpListener>) -> anyhow::Result<Bound> {
         let databases = config.served();
         let pool_sizes: Vec<_> = databases
             .iter()
@@ -94,8 +96,13 @@ impl Bound {
             .build()
             .context("cannot start the runtime")?;
         let address = &config.server.listen;
-        let listeners = runtime.block_on(Listeners::bind(address)).with_context(|| {
-            format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
+        let listeners = runtime.block_on(async {
+            if !sockets.is_empty() {
+                return Listeners::take(sockets).context("cannot take the sockets of LISTEN_FDS");
+            }
+            Listeners::bind(address).await.with_context(|| {
+                format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
+            })
         })?;
         Ok(Bound {
             runtime,
@@ -128,13 +135,16 @@ impl Bound {
             outgrow_the_log()?;
             let app = App::new(&config, formats, store)?;
             let (apps, current) = watch::channel(Arc::new(app));
+            let addresses = self.listeners.addresses()?;
             if let Some(load) = load {
                 let hangups = signal(SignalKind::hangup())?;
-                tokio::spawn(reload(hangups, load, config, apps));
+                tokio::spawn(reload(hangups, load, config, apps, addresses.clone()));
             }
-            listening(&self.listeners.addresses()?)?;
+            listening(&addresses)?;
+            service::serving(&addresses);
             let stop = async {
                 signals.next().await;
+                service::stopping();
                 tokio::spawn(async move {
                     signals.next().await;
                     tracing::warn!("a second signal: quitting at once");
@@ -163,9 +173,11 @@ async fn reload(
     load: Load,
     mut running: Config,
     apps: watch::Sender<Arc<App>>,
+    addresses: Vec<SocketAddr>,
 ) {
     let load = Arc::new(load);
     while hangups.recv().await.is_some() {
+        service::reloading();
         let (load, before, app) = (
             Arc::clone(&load),
             running.clone(),
@@ -173,7 +185,9 @@ async fn reload(
         );
         // It reads files, and the databases.
         let changed = tokio::task::spawn_blocking(move || changed(&load, &before, &app)).await;
-        match changed.map_err(anyhow::Error::from).flatten() {
+        let changed = changed.map_err(anyhow::Error::from).flatten();
+        let wrong = changed.is_err();
+        match changed {
             Ok((config, app)) => {
                 apps.send_replace(Arc::new(app));
                 tracing::info!(
@@ -189,6 +203,7 @@ async fn reload(
                 tracing::error!("SIGHUP: the configuration stays as it was: {error}");
             }
         }
+        service::reloaded(wrong, &addresses);
     }
 }
 

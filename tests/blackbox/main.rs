@@ -29,6 +29,7 @@
 //! | `init` | `flows init` |
 //! | `configuration` | file, environment, flags |
 //! | `reload` | SIGHUP |
+//! | `service` | under a service manager: what it is told, the sockets that it passes |
 //! | `databases` | several databases behind one server |
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `limits` | how much of anything a client may have, and what it gets that wants more |
@@ -64,6 +65,7 @@ mod read_only;
 mod reader;
 mod reload;
 mod selecting;
+mod service;
 mod slices;
 mod times;
 mod tools;
