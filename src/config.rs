@@ -75,6 +75,9 @@ pub struct Server {
     /// `server.parameter_bytes`: the size of what a request's filters compare with.
     #[serde(deserialize_with = "whole::<_, _, 256, 16_777_216>")]
     pub parameter_bytes: usize,
+    /// `server.streams`: how many streams may run at once, over all databases.
+    #[serde(deserialize_with = "whole::<_, _, 1, 65_536>")]
+    pub streams: usize,
     /// `server.records`: how many records a request may ask for; 0 is any number.
     #[serde(deserialize_with = "whole::<_, _, 0, { i64::MAX }>")]
     pub records: u64,

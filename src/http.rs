@@ -55,6 +55,7 @@ use crate::selection::View;
 use crate::store::Store;
 use crate::stream::ContentCoding;
 use crate::stream::connections::{Connections, OnLoan};
+use crate::stream::places::Places;
 
 /// What every request needs: the streams, the formats and the connections. A changed configuration makes
 /// another one; requests that have begun keep theirs.
@@ -98,9 +99,10 @@ impl App {
         formats: Registry,
         mut store: impl FnMut(&Database) -> Arc<dyn Store>,
     ) -> Result<App, NotOpen> {
-        let on_loan = OnLoan::default();
-        let databases = config.served().into_iter().map(|(database, _)| {
-            let connections = Connections::new(store(database), database.wait, &on_loan);
+        let (served, on_loan) = (config.served(), OnLoan::default());
+        let places = Places::new(config.server.streams, served.len());
+        let databases = served.into_iter().map(|(database, _)| {
+            let connections = Connections::new(store(database), database.wait, &on_loan, &places);
             (database.clone(), connections)
         });
         App::over(databases.collect(), config, formats)
@@ -111,7 +113,15 @@ impl App {
     /// # Errors
     /// A stream is in a database to which there are none.
     pub fn changed(&self, config: &Config, formats: Registry) -> Result<App, NotOpen> {
-        App::over(self.databases.clone(), config, formats)
+        let mut databases = self.databases.clone();
+        if config.server.streams != self.server.streams {
+            // Streams that run keep the places that they have.
+            let places = Places::new(config.server.streams, databases.len());
+            for (_, connections) in &mut databases {
+                *connections = connections.with(&places);
+            }
+        }
+        App::over(databases, config, formats)
     }
 
     fn over(

@@ -6,6 +6,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `stream/connections.rs` | who gets a connection: requests in turn, helpers while cores are idle |
+//! | `stream/places.rs` | how many streams run at once, over all databases |
 //! | `stream/buffers.rs` | chunks' memory, used again |
 //! | `stream/document.rs` | records in, chunks out |
 //! | `stream/reply_end.rs` | where a reply will end |
@@ -17,6 +18,7 @@ mod buffers;
 mod coding;
 pub mod connections;
 mod document;
+pub mod places;
 mod reply_end;
 mod slices;
 mod small;
@@ -304,6 +306,7 @@ impl Pump {
         encoder: Box<dyn RecordEncoder>,
     ) -> Result<Document, StreamError> {
         let plan = lease.snapshot(&self.view, &self.cancel)?;
+        lease.entered();
         // How many records a filter leaves of a slice is not known, and a format that says how many
         // it wants would get next to none.
         let sized = encoder.slice_records().is_some() && !self.view.filters.is_empty();

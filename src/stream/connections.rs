@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::places::Places;
 use crate::store::{Connection, Limits, Store, StoreError, cores};
 
 /// The time that opening a connection gets even when no time is left to wait for one.
@@ -24,6 +25,9 @@ pub struct Connections {
     /// One permit per connection that large streams and their helpers may have: the last quarter is
     /// for small requests, however many clients read slowly.
     large: Arc<Semaphore>,
+    /// One permit per request that has a place and does not see any record yet.
+    entering: Arc<Semaphore>,
+    places: Places,
     on_loan: OnLoan,
 }
 
@@ -31,17 +35,24 @@ pub struct Connections {
 #[derive(Clone, Default)]
 pub struct OnLoan(Arc<AtomicUsize>);
 
-/// The turn of one request, from when a connection is looked for.
+/// The turn of one request, or of a helper, from when a connection is looked for.
 struct Turn {
     _permit: OwnedSemaphorePermit,
+    /// The place of a request. Helpers have none.
+    _place: Option<OwnedSemaphorePermit>,
     on_loan: OnLoan,
 }
 
 impl Turn {
-    fn new(permit: OwnedSemaphorePermit, on_loan: &OnLoan) -> Turn {
+    fn new(
+        permit: OwnedSemaphorePermit,
+        place: Option<OwnedSemaphorePermit>,
+        on_loan: &OnLoan,
+    ) -> Turn {
         on_loan.0.fetch_add(1, Ordering::Relaxed);
         Turn {
             _permit: permit,
+            _place: place,
             on_loan: on_loan.clone(),
         }
     }
@@ -59,20 +70,46 @@ pub struct Lease {
     connection: Box<dyn Connection>,
     _turn: Turn,
     /// Whether it may be kept for long.
-    large: Option<OwnedSemaphorePermit>,
+    large: Option<Large>,
+    /// While no record was seen.
+    entering: Option<OwnedSemaphorePermit>,
     connections: Connections,
 }
 
+/// What lets a connection be kept for long.
+struct Large {
+    _connection: OwnedSemaphorePermit,
+    /// Helpers have none.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
 impl Connections {
-    /// All connections of a store, for which requests wait so long. `on_loan` counts those of all stores.
-    pub fn new(store: Arc<dyn Store>, wait: Duration, on_loan: &OnLoan) -> Connections {
+    /// All connections of a store, for which requests wait so long. `on_loan` counts those of all stores, and
+    /// all have their `places` together.
+    pub fn new(
+        store: Arc<dyn Store>,
+        wait: Duration,
+        on_loan: &OnLoan,
+        places: &Places,
+    ) -> Connections {
         let all = store.capacity();
         Connections {
             store,
             wait,
             turns: Arc::new(Semaphore::new(all)),
             large: Arc::new(Semaphore::new(all - all / 4)),
+            entering: Arc::new(Semaphore::new(places.entering)),
+            places: places.clone(),
             on_loan: on_loan.clone(),
+        }
+    }
+
+    /// The same connections, for requests that have other places than those before them.
+    pub fn with(&self, places: &Places) -> Connections {
+        Connections {
+            entering: Arc::new(Semaphore::new(places.entering)),
+            places: places.clone(),
+            ..self.clone()
         }
     }
 
@@ -87,14 +124,15 @@ impl Connections {
     /// [`StoreError::Unavailable`] when there is none within the wait; [`StoreError::Gone`] when the
     /// database is.
     pub async fn borrow(&self) -> Result<Lease, StoreError> {
-        let turn = Turn::new(self.turn(&self.turns).await?, &self.on_loan);
-        if let Some(connection) = self.store.idle() {
-            return Ok(self.lease(connection, turn, None));
-        }
-        let (store, wait) = (Arc::clone(&self.store), self.wait.max(LEAST_WAIT));
-        let opened = tokio::task::spawn_blocking(move || store.connect(wait)).await;
-        let opened = opened.map_err(|_| StoreError::Unavailable { reason: None })?;
-        Ok(self.lease(opened?, turn, None))
+        // Who waits for this database holds no place that the requests of others need.
+        let turn = async {
+            let turn = acquired(&self.turns).await?;
+            let entering = acquired(&self.entering).await?;
+            Some((turn, entering, acquired(&self.places.all).await?))
+        };
+        let (turn, entering, place) = self.in_time(turn).await?;
+        let turn = Turn::new(turn, Some(place), &self.on_loan);
+        self.connected(turn, None, Some(entering)).await
     }
 
     /// A connection for as long as a large stream takes. Needs a tokio runtime.
@@ -103,30 +141,53 @@ impl Connections {
     /// [`StoreError::Unavailable`] when large streams have all that they may have, and none of them
     /// ends within the wait.
     pub async fn borrow_for_long(&self) -> Result<Lease, StoreError> {
-        let large = self.turn(&self.large).await?;
-        let mut lease = self.borrow().await?;
-        lease.large = Some(large);
-        Ok(lease)
+        let turn = async {
+            let connection = acquired(&self.large).await?;
+            let turn = acquired(&self.turns).await?;
+            let place = acquired(&self.places.large).await?;
+            Some((connection, turn, place, acquired(&self.places.all).await?))
+        };
+        let (connection, turn, large, place) = self.in_time(turn).await?;
+        let turn = Turn::new(turn, Some(place), &self.on_loan);
+        let large = Large {
+            _connection: connection,
+            _place: Some(large),
+        };
+        self.connected(turn, Some(large), None).await
     }
 
-    async fn turn(&self, turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, StoreError> {
-        let turn = timeout(self.wait, Arc::clone(turns).acquire_owned()).await;
-        let turn = turn.ok().and_then(Result::ok);
-        turn.ok_or(StoreError::Unavailable { reason: None })
+    async fn in_time<T>(&self, turn: impl Future<Output = Option<T>>) -> Result<T, StoreError> {
+        let turn = timeout(self.wait, turn).await.ok().flatten();
+        turn.ok_or_else(|| {
+            let full = self.places.all.available_permits() == 0
+                || self.places.large.available_permits() == 0;
+            StoreError::Unavailable {
+                reason: full.then(|| "as many streams run as may: server.streams".to_owned()),
+            }
+        })
     }
 
-    fn lease(
+    async fn connected(
         &self,
-        connection: Box<dyn Connection>,
         turn: Turn,
-        large: Option<OwnedSemaphorePermit>,
-    ) -> Lease {
-        Lease {
+        large: Option<Large>,
+        entering: Option<OwnedSemaphorePermit>,
+    ) -> Result<Lease, StoreError> {
+        let connection = match self.store.idle() {
+            Some(connection) => connection,
+            None => {
+                let (store, wait) = (Arc::clone(&self.store), self.wait.max(LEAST_WAIT));
+                let opened = tokio::task::spawn_blocking(move || store.connect(wait)).await;
+                opened.map_err(|_| StoreError::Unavailable { reason: None })??
+            }
+        };
+        Ok(Lease {
             connection,
             _turn: turn,
             large,
+            entering,
             connections: self.clone(),
-        }
+        })
     }
 
     /// Idle connections for helpers, as many as there are idle cores. Never waits.
@@ -138,11 +199,20 @@ impl Connections {
             let (Ok(turn), Ok(large)) = (turn, large) else {
                 break;
             };
-            let turn = Turn::new(turn, &self.on_loan);
+            let turn = Turn::new(turn, None, &self.on_loan);
             let Some(connection) = self.store.idle() else {
                 break;
             };
-            helpers.push(self.lease(connection, turn, Some(large)));
+            helpers.push(Lease {
+                connection,
+                _turn: turn,
+                large: Some(Large {
+                    _connection: large,
+                    _place: None,
+                }),
+                entering: None,
+                connections: self.clone(),
+            });
         }
         helpers
     }
@@ -156,9 +226,22 @@ impl Lease {
     /// Whether it may be kept for as long as a large stream takes. Never waits.
     pub fn may_be_kept(&mut self) -> bool {
         if self.large.is_none() {
-            self.large = Arc::clone(&self.connections.large).try_acquire_owned().ok();
+            let Connections { large, places, .. } = &self.connections;
+            let connection = Arc::clone(large).try_acquire_owned();
+            let place = Arc::clone(&places.large).try_acquire_owned();
+            if let (Ok(connection), Ok(place)) = (connection, place) {
+                self.large = Some(Large {
+                    _connection: connection,
+                    _place: Some(place),
+                });
+            }
         }
         self.large.is_some()
+    }
+
+    /// Notes that it sees the database's records, and waits for no lock.
+    pub(super) fn entered(&mut self) {
+        self.entering = None;
     }
 
     /// Where it came from.
@@ -170,6 +253,12 @@ impl Lease {
     pub(super) fn should_yield(&self) -> bool {
         self.connections.on_loan() > cores() || self.connections.turns.available_permits() == 0
     }
+}
+
+/// A permit, in turn.
+async fn acquired(permits: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    // They are never closed.
+    Arc::clone(permits).acquire_owned().await.ok()
 }
 
 impl Deref for Lease {

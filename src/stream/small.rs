@@ -89,6 +89,7 @@ fn write(
         deadline: Instant::now() + time,
     };
     lease.snapshot(view, &Cancel::default()).ok()?;
+    lease.entered();
     small.encoder.begin(&mut small.buffer).ok()?;
     let (mut small, scanned) = lease.scan(range, small, &Cancel::default());
     scanned.ok()?;

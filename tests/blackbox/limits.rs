@@ -3,7 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use socket2::SockRef;
 
 use crate::harness::{
     FLOWS, Reply, Server, chunk, folder, generated, run, ten_records, wait_until,
@@ -225,4 +229,118 @@ fn heads_urls_and_parameters_are_as_large_as_configured() {
     };
     assert_eq!(head(10_000).status, 200);
     head(10_001).problem(431, &["10000 bytes", "server.head_bytes"]);
+}
+
+/// Two streams of as many records, each in a database of its own, and the configuration of both.
+fn two_databases(folder: &Path, server: &str, database: &str) -> String {
+    let made = generated(folder, 100_000);
+    fs::copy(&made, folder.join("other.db")).unwrap();
+    let columns = ["src_comp", "src_port", "dst_comp", "dst_port"];
+    let columns = columns.map(|name| format!("{{ name = '{name}', type = 'text' }}"));
+    let columns = columns.join(", ");
+    let stream = |name: &str, database: &str| {
+        format!(
+            "[[streams]]\nname = '{name}'\ntable = 'flows'\n{database}\ntime = 'time'\nid = 'id'\n\
+             columns = [{columns}]\n"
+        )
+    };
+    [
+        format!("[server]\n{server}\n[database]\n{database}\n"),
+        format!("[databases.other]\npath = 'other.db'\n{database}\n"),
+        stream("one", ""),
+        stream("two", "database = 'other'"),
+    ]
+    .concat()
+}
+
+#[test]
+fn streams_of_all_databases_have_places_together() {
+    let folder = folder();
+    let configuration = two_databases(folder.path(), "streams = 4", "wait_ms = 500");
+    let server = Server::with(
+        folder.path(),
+        &folder.path().join("generated.db"),
+        &configuration,
+    );
+    let large = |stream: &str| {
+        let tcp = server.connect();
+        SockRef::from(&tcp).set_recv_buffer_size(4096).unwrap();
+        let get = format!("GET /api/v1/stream/{stream}.xml HTTP/1.1\r\nHost: t\r\n\r\n");
+        (&tcp).write_all(get.as_bytes()).unwrap();
+        let mut reader = BufReader::new(tcp);
+        (Reply::head(&mut reader), reader)
+    };
+    // Three of four may be large, whatever the pools have.
+    let held: Vec<_> = ["one", "one", "two"].map(large).into_iter().collect();
+    assert!(held.iter().all(|(head, _)| head.status == 200));
+    let start = Instant::now();
+    server
+        .get("/api/v1/stream/two.xml")
+        .problem(503, &["server.streams"]);
+    assert!(start.elapsed() >= Duration::from_millis(450));
+    for stream in ["one", "two"] {
+        let small = server.get(&format!("/api/v1/stream/{stream}.csv?limit=3"));
+        assert_eq!(small.status, 200, "{}", small.body);
+    }
+    // More, at SIGHUP.
+    let more = configuration.replace("streams = 4", "streams = 8");
+    fs::write(folder.path().join("test.toml"), more).unwrap();
+    server.signal("HUP");
+    server.logged(&["read again"]);
+    assert_eq!(server.get("/api/v1/stream/two.csv").status, 200);
+    drop(held);
+    wait_until("all is given back", || {
+        server.get("/api/v1/stream/one.csv").status == 200
+    });
+}
+
+#[test]
+fn bursts_wait_in_order_and_are_served() {
+    let folder = folder();
+    let configuration = two_databases(folder.path(), "streams = 1", "wait_ms = 30000");
+    let server = Server::with(
+        folder.path(),
+        &folder.path().join("generated.db"),
+        &configuration,
+    );
+    let path = |at: usize| format!("/api/v1/stream/{}.csv?limit=2000", ["one", "two"][at % 2]);
+    let asked: Vec<_> = (0..100).map(|at| server.ask(&path(at))).collect();
+    for tcp in asked {
+        let reply = Reply::read(tcp);
+        assert_eq!(
+            (reply.status, reply.complete),
+            (200, true),
+            "{}",
+            reply.body
+        );
+        assert_eq!(reply.body.lines().count(), 2001);
+    }
+}
+
+#[test]
+fn who_waits_for_a_locked_database_holds_no_place_of_others() {
+    let folder = folder();
+    let configuration = two_databases(
+        folder.path(),
+        "streams = 4",
+        "wait_ms = 20000\nbusy_ms = 4000",
+    );
+    let database = folder.path().join("generated.db");
+    let server = Server::with(folder.path(), &database, &configuration);
+    let writer = Connection::open(&database).unwrap();
+    writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| server.ask("/api/v1/stream/one.csv?limit=1"))
+        .collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let start = Instant::now();
+    for query in ["?limit=1", ""] {
+        let reply = server.get(&format!("/api/v1/stream/two.csv{query}"));
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    writer.execute_batch("ROLLBACK").unwrap();
+    let statuses = waiting.into_iter().map(|tcp| Reply::read(tcp).status);
+    assert!(statuses.filter(|status| *status == 200).count() >= 19);
 }

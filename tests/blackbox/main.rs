@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `harness` | starts the command, speaks HTTP, makes databases |
 //! | `endpoint` | what a request may say, and what comes back |
+//! | `abuse` | clients that mean harm, beside one that does not |
 //! | `broken` | failures before and after the head |
 //! | `files` | the file under a running server: replaced, gone, back |
 //! | `read_only` | databases and folders that can only be read |
@@ -36,6 +37,7 @@
 //! | `log` | a standard error that cannot be written |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
+mod abuse;
 mod broken;
 mod check;
 mod clients;
