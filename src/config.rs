@@ -7,9 +7,11 @@
 //! | `config/databases.rs` | which databases there are, and which streams are in each |
 //! | `config/streams.rs` | what a stream must be besides |
 //! | `config/columns.rs` | what its columns must be |
+//! | `config/auth.rs` | who may read: tokens, and what needs none |
 //!
 //! `config/flows.toml` holds every key at its default and is compiled in.
 
+mod auth;
 mod columns;
 mod databases;
 mod layers;
@@ -24,9 +26,11 @@ use flows_formats::Registry;
 use serde::Deserialize;
 
 use crate::definition::Stream;
+pub use auth::{Auth, EXPIRY, Expiry, TOKEN_NAME, Token, is_token_name};
+pub use streams::is_name as is_stream_name;
 pub(crate) use streams::is_parameter;
 pub use values::is_address;
-use values::{address, many_seconds, millis, path, seconds, whole};
+use values::{address, many_seconds, millis, origins, path, seconds, whole};
 
 /// The text of `config/flows.toml`: every key, commented, at its default.
 pub const DEFAULTS: &str = include_str!("../config/flows.toml");
@@ -49,6 +53,8 @@ pub struct Config {
     pub databases: Vec<Database>,
     /// `[compression]`
     pub compression: Compression,
+    /// `[auth]`
+    pub auth: Auth,
     /// `[[streams]]`, at least one, with distinct names.
     pub streams: Vec<Arc<Stream>>,
 }
@@ -84,6 +90,11 @@ pub struct Server {
     /// `server.idle_seconds`: how long a connection may be without a request.
     #[serde(rename = "idle_seconds", deserialize_with = "seconds::<_, 1>")]
     pub idle: Duration,
+    /// `server.insecure`: whether everybody may read who can reach an address that is not a loopback one.
+    pub insecure: bool,
+    /// `server.cors_origins`: whose pages may read replies; `*` is every one.
+    #[serde(deserialize_with = "origins")]
+    pub cors_origins: Vec<String>,
     /// `server.head_seconds`: the time a client may take to send the head of a request.
     #[serde(rename = "head_seconds", deserialize_with = "seconds::<_, 1>")]
     pub head: Duration,
@@ -215,6 +226,7 @@ impl Config {
             database,
             databases,
             compression,
+            auth,
             streams,
         } = settings;
         let value = |(key, reason)| ConfigError::Value {
@@ -227,14 +239,16 @@ impl Config {
             let names = databases.iter().filter_map(|known| known.name.as_deref());
             let names: Vec<_> = names.collect();
             let streams = streams::checked(streams, &names, formats)?;
-            Ok((databases, streams))
+            let auth = auth::checked(auth, &streams)?;
+            Ok((databases, streams, auth))
         };
-        let (databases, streams) = checked().map_err(value)?;
+        let (databases, streams, auth) = checked().map_err(value)?;
         Ok(Config {
             server,
             database,
             databases,
             compression,
+            auth,
             streams,
         })
     }

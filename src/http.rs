@@ -8,6 +8,9 @@
 //! | `http/wire.rs` | a connection's socket: clients that stall or have left, breaks that show |
 //! | `http/refused.rs` | answers what hyper does not take for a request |
 //! | `http/request.rs` | who asks: request id, HTTP version; refuses methods and bodies |
+//! | `http/access.rs` | who asks, and what they may read; `http/credentials.rs`: the token that they show |
+//! | `http/quota.rs` | how much the holder of a token may ask for |
+//! | `http/cors.rs` | which pages of other origins may read replies |
 //! | `http/target.rs` | path → stream and extension |
 //! | `http/parameters.rs` | query string → what to read, format and its options |
 //! | `http/filters.rs` | one filter of a column |
@@ -21,10 +24,13 @@
 //! | `http/body.rs` | the body, and the log line when it ends |
 //! | `http/problem.rs` | errors as `application/problem+json` (RFC 9457) |
 
+mod access;
 mod addresses;
 mod body;
 mod catalogue;
 mod connection;
+mod cors;
+mod credentials;
 mod filters;
 mod instants;
 pub mod listeners;
@@ -33,6 +39,7 @@ mod operators;
 mod parameters;
 mod points;
 mod problem;
+mod quota;
 mod refused;
 mod reply;
 mod request;
@@ -47,7 +54,7 @@ use flows_formats::Registry;
 use warp::Filter;
 use warp::reply::Response;
 
-use problem::{Problem, shortened};
+use access::Access;
 
 use crate::config::{Config, Database, Server};
 use crate::definition::Stream;
@@ -63,6 +70,7 @@ pub struct App {
     /// `[server]`
     server: Server,
     streams: Vec<Served>,
+    access: Access,
     formats: Registry,
     /// Those of each database that had a stream when the server started, as it was configured then.
     databases: Vec<(Database, Connections)>,
@@ -105,7 +113,7 @@ impl App {
             let connections = Connections::new(store(database), database.wait, &on_loan, &places);
             (database.clone(), connections)
         });
-        App::over(databases.collect(), config, formats)
+        App::over(databases.collect(), config, formats, None)
     }
 
     /// The application after the configuration has changed, over the connections that there are.
@@ -121,13 +129,14 @@ impl App {
                 *connections = connections.with(&places);
             }
         }
-        App::over(databases, config, formats)
+        App::over(databases, config, formats, Some(&self.access))
     }
 
     fn over(
         databases: Vec<(Database, Connections)>,
         config: &Config,
         formats: Registry,
+        before: Option<&Access>,
     ) -> Result<App, NotOpen> {
         let served = |stream: &Arc<Stream>| {
             let mut databases = databases.iter();
@@ -140,13 +149,12 @@ impl App {
                 connections: connections.clone(),
             })
         };
+        let streams = config.streams.iter().map(served);
+        let streams = streams.collect::<Result<Vec<_>, _>>()?;
         Ok(App {
             server: config.server.clone(),
-            streams: config
-                .streams
-                .iter()
-                .map(served)
-                .collect::<Result<_, _>>()?,
+            access: Access::new(&config.auth, &streams, before),
+            streams,
             formats,
             databases,
             codings: ContentCoding::all(&config.compression),
@@ -156,18 +164,6 @@ impl App {
     /// The databases that are open, as they were configured when the server started.
     pub fn databases(&self) -> impl Iterator<Item = &Database> {
         self.databases.iter().map(|(database, _)| database)
-    }
-
-    /// The stream of that name; 404 when there is none.
-    fn stream(&self, name: &str) -> Result<&Served, Problem> {
-        let mut streams = self.streams.iter();
-        let found = streams.find(|served| served.view.stream.name == name);
-        found.ok_or_else(|| {
-            let detail = format!("there is no stream called {:?}", shortened(name));
-            let streams = self.streams.iter();
-            let names = streams.map(|served| served.view.stream.name.as_str());
-            Problem::not_found(detail).allowing(name, names)
-        })
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `main.rs` | the command line; `main/serve.rs`: serving until a signal, and what SIGHUP changes; `main/service.rs`: what a service manager passes and is told |
+//! | `main.rs` | the command line; `main/serve.rs`: serving until a signal, and what SIGHUP changes; `main/service.rs`: what a service manager passes and is told; `main/strangers.rs`: addresses that everybody can reach; `main/token.rs`: a new token |
 //! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
 //! | [`stream`] | the pump: records → encoder → bounded chunks, in slices at once where cores are idle |
 //! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |
@@ -23,6 +23,7 @@
 //! | [`listing`] | the registry of formats, in print |
 //! | [`pull`] | `flows pull`: what is new of a stream, into files |
 //! | [`suggest`] | "did you mean …?" |
+//! | [`token`] | what a token looks like, what is kept of it, and how it stays out of the log |
 //! | [`flows_formats`] | (package `formats/`) what a format is, and one file per format |
 //!
 //! # The path of a request
@@ -52,3 +53,4 @@ pub mod selection;
 pub mod store;
 pub mod stream;
 pub mod suggest;
+pub mod token;

@@ -11,6 +11,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::token::redacted;
+
 /// The bytes that may wait to be written: some thousands of lines.
 const MOST_WAITING: usize = 1 << 20;
 
@@ -172,7 +174,11 @@ struct Line;
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        QUEUE.push(line);
+        // Whatever else repeats what a client sent.
+        match str::from_utf8(line).map(redacted) {
+            Ok(redacted) => QUEUE.push(redacted.as_bytes()),
+            Err(_) => QUEUE.push(line),
+        }
         Ok(line.len())
     }
 

@@ -6,6 +6,10 @@
 mod serve;
 #[path = "main/service.rs"]
 mod service;
+#[path = "main/strangers.rs"]
+mod strangers;
+#[path = "main/token.rs"]
+mod token;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -47,7 +51,7 @@ enum Command {
     /// Checks configuration and database first, as `flows check` does. The address really bound (those, of a
     /// name that has several) is the one line on standard output; the log goes to standard error. At the first signal running
     /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP reads the configuration
-    /// again: streams, compression and [server] but for its address; what is wrong leaves what runs.
+    /// again: streams, who may read, compression and [server] but for its address; what is wrong leaves what runs.
     /// Under a service manager such as systemd, TCP sockets that it passes (LISTEN_FDS) take the place of the
     /// address, and it is told of start, reload and stop (NOTIFY_SOCKET).
     Serve {
@@ -129,6 +133,11 @@ enum Command {
         #[arg(long, value_name = "ORDER", default_value = "time", value_parser = order)]
         order: Order,
     },
+    /// Make a token, which lets its holder read
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Print a configuration for a database: flows init app.db > flows.toml
     ///
     /// A section for every table and view that can be streamed, with its time, its id and the types of its
@@ -151,6 +160,16 @@ enum Command {
         #[arg(long)]
         all_rows: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum TokenCommand {
+    /// Print a new token, and the section of the configuration that lets its holder read
+    ///
+    /// The token is the first line on standard output, and is printed this once: whoever is to read gets it, and
+    /// sends it in the header Authorization: Bearer TOKEN. The section has its hash; paste it into the
+    /// configuration file, and send the server SIGHUP. Nothing is read or written.
+    New(token::New),
 }
 
 #[derive(clap::Args)]
@@ -299,6 +318,9 @@ fn run(command: Command) -> anyhow::Result<()> {
             columns,
             filters: filter,
         }),
+        Command::Token {
+            command: TokenCommand::New(new),
+        } => new.print(),
         Command::Init { database } => init(database),
         Command::Check {
             configured,
@@ -419,7 +441,7 @@ fn demo(rows: u64, listen: String) -> anyhow::Result<()> {
     config.server.listen = listen;
     config.server.shutdown = Duration::ZERO;
     // Before all the records are made for nothing.
-    let bound = Bound::new(&config, Vec::new())?;
+    let bound = Bound::new(&config, Vec::new(), strangers::WAY_OUT_OF_DEMO)?;
     let bar = progress_bar();
     let lines = bar.wrap_read(Lines::new(rows, 0));
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;

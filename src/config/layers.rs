@@ -8,6 +8,7 @@ use config::{Config, File, FileFormat};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::auth::RawAuth;
 use super::streams::RawStream;
 use super::{Compression, ConfigError, DEFAULTS, Database, Server};
 use crate::suggest::nearest;
@@ -23,6 +24,7 @@ pub(super) struct Settings {
     #[serde(default)]
     pub(super) databases: BTreeMap<String, Database>,
     pub(super) compression: Compression,
+    pub(super) auth: RawAuth,
     pub(super) streams: Vec<RawStream>,
 }
 
@@ -158,6 +160,8 @@ fn value_of<'a>(variable: &str, values: &'a mut Value) -> Result<&'a mut Value, 
                     let named = |(key, value)| (self::variable(&format!("{name}.{key}")), value);
                     keys.iter_mut().map(named).collect()
                 }
+                // Sections [[auth.tokens]].
+                Value::Array(values) if values.iter().any(Value::is_object) => Vec::new(),
                 value => vec![(self::variable(&name), value)],
             }
         })
@@ -177,6 +181,8 @@ fn typed(text: &str, value: &Value) -> Value {
     let typed = match value {
         Value::Number(_) => text.parse::<i64>().ok().map(Value::from),
         Value::Bool(_) => text.parse::<bool>().ok().map(Value::from),
+        // With commas between them.
+        Value::Array(_) => Some(text.split(',').filter(|name| !name.is_empty()).collect()),
         _ => None,
     };
     typed.unwrap_or_else(|| text.into())

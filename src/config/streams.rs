@@ -67,7 +67,7 @@ pub(super) fn wrong<T>(
 }
 
 /// Whether a name can stand in a URL, and in a key.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let in_url = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     !name.is_empty() && name.chars().all(in_url)
 }

@@ -79,6 +79,31 @@ pub fn is_address(text: &str) -> bool {
     text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(of_host)
 }
 
+/// Origins of pages.
+pub(super) fn origins<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
+    let origins = Vec::<String>::deserialize(value)?;
+    match origins.iter().find(|text| !is_origin(text)) {
+        None => Ok(origins),
+        Some(wrong) => Err(D::Error::custom(format_args!(
+            "{wrong:?} is not an origin as browsers write it, such as https://app.example or \
+             http://localhost:3000 (in small letters, without the port that its scheme has, or anything after \
+             it), or *"
+        ))),
+    }
+}
+
+/// Whether a browser writes a page's origin so.
+fn is_origin(text: &str) -> bool {
+    let in_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.:[]".contains(c);
+    let is_of = |scheme: &str, port: &str| {
+        let host = text.strip_prefix(scheme);
+        host.is_some_and(|host| {
+            !host.is_empty() && host.chars().all(in_host) && !host.ends_with(port)
+        })
+    };
+    text == "*" || is_of("https://", ":443") || is_of("http://", ":80")
+}
+
 /// The path of a file.
 pub(super) fn path<'de, D: Deserializer<'de>>(value: D) -> Result<PathBuf, D::Error> {
     let named = |value: &Value| {

@@ -77,7 +77,7 @@ impl Addresses {
             "there are {most} connections from this address already (server.connections_per_address); use \
              those, or wait until some have ended"
         );
-        let problem = Problem::too_many(detail);
+        let problem = Problem::too_many(detail, Duration::from_secs(1));
         // It fits into the buffer of a new connection, or the client does without.
         let _ = SockRef::from(&tcp).send(written(&problem, &random_id(), true).as_bytes());
         let _ = SockRef::from(&tcp).shutdown(Shutdown::Write);

@@ -150,6 +150,7 @@ impl Drop for Log {
         tracing::info!(
             id = self.request.id,
             client = %self.request.peer.ip(),
+            token = self.request.caller.token(),
             stream = self.stream,
             database = self.database,
             format = self.format,

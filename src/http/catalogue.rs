@@ -8,9 +8,10 @@ use warp::http::header::CONTENT_TYPE;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
+use super::Served;
 use super::problem::{Problem, shortened};
-use super::request::{self, Shared};
-use super::{App, Served};
+use super::request::{self, Request, Shared};
+use crate::token::is_secret_name;
 
 /// Both routes.
 pub(super) fn catalogue() -> impl Filter<Extract = (Response,), Error = Rejection> + Copy {
@@ -20,19 +21,20 @@ pub(super) fn catalogue() -> impl Filter<Extract = (Response,), Error = Rejectio
     };
     let all = warp::path!("api" / "v1" / "streams").and(read()).and_then(
         |query: String, request: Shared| async move {
-            streams(&request.app, &query).map_err(Problem::rejection)
+            streams(&request, &query).map_err(Problem::rejection)
         },
     );
     let one = warp::path!("api" / "v1" / "schema" / String)
         .and(read())
         .and_then(|name: String, query: String, request: Shared| async move {
-            schema(&request.app, &name, &query).map_err(Problem::rejection)
+            schema(&request, &name, &query).map_err(Problem::rejection)
         });
     all.or(one).unify()
 }
 
-/// Every stream: what it holds, and where to get it.
-fn streams(app: &App, query: &str) -> Result<Response, Problem> {
+/// Every stream that the caller may read: what it holds, and where to get it.
+fn streams(request: &Request, query: &str) -> Result<Response, Problem> {
+    let (app, readable) = (&request.app, request.streams()?);
     if let Some((name, value)) = form_urlencoded::parse(query.as_bytes()).next() {
         return Err(unknown(&name, &value, []));
     }
@@ -66,13 +68,13 @@ fn streams(app: &App, query: &str) -> Result<Response, Problem> {
             "schema": { "href": schema, "dialects": dialects.collect::<serde_json::Map<_, _>>() },
         })
     };
-    let streams: Value = app.streams.iter().map(of).collect();
+    let streams: Value = readable.iter().map(of).collect();
     Ok(reply(&json!({ "streams": streams }), "application/json"))
 }
 
 /// The columns of a stream, in the dialect asked for.
-fn schema(app: &App, name: &str, query: &str) -> Result<Response, Problem> {
-    let stream = &app.stream(name)?.view.stream;
+fn schema(request: &Request, name: &str, query: &str) -> Result<Response, Problem> {
+    let stream = &request.stream(name)?.view.stream;
     let mut dialect = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name != "dialect" {
@@ -107,6 +109,9 @@ fn dialect(name: &str) -> Result<&'static Dialect, Problem> {
 }
 
 fn unknown<const N: usize>(name: &str, value: &str, known: [&str; N]) -> Problem {
+    if is_secret_name(name) {
+        return Problem::token_in_url();
+    }
     let detail = format!("there is no parameter {:?}", shortened(name));
     Problem::bad_request(detail)
         .about(name, Some(value))

@@ -23,6 +23,7 @@ use crate::selection::{Filter, Ids, Operand, Operator, Order, PARAMETERS, Positi
 use crate::store::Limits;
 use crate::stream::ContentCoding;
 use crate::stream::connections::Connections;
+use crate::token::{has_secret_name, is_secret_name};
 
 /// What the client asks for.
 pub(super) struct StreamRequest {
@@ -405,6 +406,9 @@ fn has_bare_percent(pair: &str) -> bool {
 }
 
 fn bare_percent(pair: &str) -> Problem {
+    if has_secret_name(pair) {
+        return Problem::token_in_url();
+    }
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let detail = format!(
         "{} is {:?}; after % come two hexadecimal digits, and a percent sign is written %25",
@@ -417,6 +421,9 @@ fn bare_percent(pair: &str) -> Problem {
 }
 
 fn not_utf8(pair: &str) -> Problem {
+    if has_secret_name(pair) {
+        return Problem::token_in_url();
+    }
     let (name, value) = form_urlencoded::parse(pair.as_bytes())
         .next()
         .unwrap_or_default();
@@ -519,6 +526,9 @@ fn written_in_full(format: &Format, option: &str) -> String {
 
 /// A parameter that there is not.
 fn unknown(target: &Target, name: &str, value: &str) -> Problem {
+    if is_secret_name(name) {
+        return Problem::token_in_url();
+    }
     let problem = |detail| Problem::bad_request(detail).about(name, Some(value));
     // `byte_count>=5`, where the name ends at the first equals sign.
     if let Some((symbol, _)) = name.char_indices().find(|(_, c)| "<>!~".contains(*c))

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
-use warp::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY};
+use warp::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use warp::http::{HeaderName, HeaderValue, StatusCode};
 use warp::reject::{Reject, Rejection};
 use warp::reply::Response;
@@ -92,18 +93,39 @@ impl Problem {
         Problem::new(StatusCode::URI_TOO_LONG, detail)
     }
 
-    /// A 429, with `Retry-After` (in seconds).
-    pub(super) fn too_many(detail: impl Into<String>) -> Problem {
-        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
-        problem.0.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
-        problem
-    }
-
     /// A 503, with `Retry-After` (in seconds).
     pub(super) fn unavailable(detail: impl Into<String>) -> Problem {
         let mut problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.0.header = Some((RETRY_AFTER, HeaderValue::from_static("1")));
         problem
+    }
+
+    /// A 429, with `Retry-After`: the seconds after which there may be one more.
+    pub(super) fn too_many(detail: impl Into<String>, wait: Duration) -> Problem {
+        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        problem.0.header = Some((RETRY_AFTER, seconds.into()));
+        problem
+    }
+
+    /// A 401 or 403, with what a token would have to be (RFC 6750 section 3). The detail is plain ASCII.
+    pub(super) fn challenge(status: StatusCode, error: Option<&str>, detail: &str) -> Problem {
+        let mut challenge = "Bearer realm=\"flows\"".to_owned();
+        if let Some(error) = error {
+            challenge += &format!(", error=\"{error}\", error_description=\"{detail}\"");
+        }
+        let mut problem = Problem::new(status, detail);
+        let challenge = HeaderValue::try_from(challenge).ok();
+        problem.0.header = challenge.map(|challenge| (WWW_AUTHENTICATE, challenge));
+        problem
+    }
+
+    /// A 400 for a token where everybody writes it down.
+    pub(super) fn token_in_url() -> Problem {
+        Problem::bad_request(
+            "the URL has a token in it, which logs and histories keep; send it in the header \
+             Authorization: Bearer TOKEN, and have this one replaced if it was one",
+        )
     }
 
     /// Names the parameter and, where there is one, its value.

@@ -15,6 +15,7 @@ use super::problem::{Problem, shortened};
 use super::request;
 use super::wire::{Socket, Wire};
 use crate::config::Server;
+use crate::token::redacted_url;
 
 /// How long a client gets to take the answer, and to stop sending.
 pub(super) const PARTING: Duration = Duration::from_secs(1);
@@ -33,13 +34,14 @@ pub(super) enum Refused {
 /// Answers what did not become a request, if there was anything.
 pub(super) async fn answer(wire: Arc<Wire>, error: &Refused, server: &Server) {
     let (head, refused) = wire.take_refused();
-    let Some(problem) = problem(&head, refused, error, server) else {
+    let line = request_line(&head);
+    let Some(problem) = problem(&line, &head, refused, error, server) else {
         tracing::debug!(%error, "connection ended");
         return;
     };
     let id = request::random_id();
     let reply = written(&problem, &id, !head.starts_with(b"HEAD "));
-    let line = shortened(&request_line(&head));
+    let line = shortened(&line);
     let client = wire.peer().ip();
     tracing::info!(id, %client, request = line, ended = problem.to_string());
     wire.answering();
@@ -65,7 +67,7 @@ pub(super) fn written(problem: &Problem, id: &str, with_body: bool) -> String {
     let header = header.unwrap_or_default();
     format!(
         "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\n\
-         {header}cache-control: no-store\r\nx-request-id: {id}\r\ndate: {}\r\nconnection: close\r\n\r\n{}",
+         {header}cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-request-id: {id}\r\ndate: {}\r\nconnection: close\r\n\r\n{}",
         problem.status(),
         body.len(),
         httpdate::fmt_http_date(SystemTime::now()),
@@ -74,7 +76,13 @@ pub(super) fn written(problem: &Problem, id: &str, with_body: bool) -> String {
 }
 
 /// What is wrong with what was sent; `None` when the client has gone, or sent nothing.
-fn problem(head: &[u8], refused: Option<u16>, error: &Refused, server: &Server) -> Option<Problem> {
+fn problem(
+    line: &str,
+    head: &[u8],
+    refused: Option<u16>,
+    error: &Refused,
+    server: &Server,
+) -> Option<Problem> {
     let Refused::Hyper(error) = error else {
         let detail = "the head of the request did not arrive in time (server.head_seconds)";
         let problem = Problem::new(StatusCode::REQUEST_TIMEOUT, detail);
@@ -95,7 +103,7 @@ fn problem(head: &[u8], refused: Option<u16>, error: &Refused, server: &Server) 
             server.head_bytes
         ),
         _ => {
-            return wrong_url(&request_line(head)).or_else(|| {
+            return wrong_url(line).or_else(|| {
                 let detail = format!("this is not a request of HTTP/1.1: {error}");
                 Some(Problem::new(status, detail))
             });
@@ -104,10 +112,12 @@ fn problem(head: &[u8], refused: Option<u16>, error: &Refused, server: &Server) 
     Some(Problem::new(status, detail))
 }
 
+/// The line, or as much of it as is kept, without a token.
 fn request_line(head: &[u8]) -> String {
     let head = head.trim_ascii_start();
     let end = head.iter().position(|byte| b"\r\n".contains(byte));
-    String::from_utf8_lossy(&head[..end.unwrap_or(head.len())]).into_owned()
+    let line = String::from_utf8_lossy(&head[..end.unwrap_or(head.len())]);
+    redacted_url(&line, end.is_none())
 }
 
 /// What is wrong with the URL of a request line, if it has a character that must be encoded.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use warp::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -10,13 +10,22 @@ use warp::http::{HeaderMap, HeaderName, Method, Version};
 use warp::{Filter, Rejection};
 
 use super::App;
+use super::access::Caller;
 use super::problem::Problem;
+use super::quota::Running;
 use super::wire::{Fate, Wire};
+use crate::token::is_in_url;
 
 /// What is known of a request before its first filter.
 pub(super) struct Request {
     /// The streams there were when it came.
     pub(super) app: Arc<App>,
+    /// Who sent it: a token's holder, or anyone.
+    pub(super) caller: Arc<Caller>,
+    /// Why they get no answer, whatever they ask for; [`Request::caller`] says it.
+    pub(super) refused: Option<Problem>,
+    /// The stream that it is counted as.
+    pub(super) running: OnceLock<Running>,
     /// Who sent it.
     pub(super) peer: SocketAddr,
     /// The client's `X-Request-Id` where it is sane, else one of ours.
@@ -41,11 +50,19 @@ pub(super) struct Request {
 impl Request {
     /// Notes what the head of a request says.
     pub(super) fn new<B>(request: &warp::http::Request<B>, app: Arc<App>, wire: &Wire) -> Request {
+        let uri = request.uri().to_string();
+        let (caller, mut refused) = app.access.caller(request.headers());
+        if is_in_url(&uri) {
+            refused = Some(Problem::token_in_url());
+        }
         Request {
             app,
+            caller,
+            refused,
+            running: OnceLock::new(),
             peer: wire.peer(),
             id: id(request.headers()),
-            uri: request.uri().to_string(),
+            uri,
             head: request.method() == Method::HEAD,
             accept: list(request.headers(), &ACCEPT),
             accept_encoding: list(request.headers(), &ACCEPT_ENCODING),
@@ -69,7 +86,7 @@ fn id(headers: &HeaderMap) -> String {
     headers
         .get("x-request-id")
         .and_then(|value| value.to_str().ok())
-        .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(sane))
+        .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(sane) && !is_in_url(id))
         .map_or_else(random_id, str::to_owned)
 }
 

@@ -23,11 +23,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use warp::Filter;
 use warp::http::HeaderValue;
-use warp::http::header::CACHE_CONTROL;
+use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use warp::reply::Response;
 
 use super::App;
 use super::addresses::Addresses;
+use super::cors::Cors;
 use super::listeners::Listeners;
 use super::problem::{Problem, Why, shortened};
 use super::refused::{self, Refused};
@@ -35,6 +36,7 @@ use super::reply::LogsItself;
 use super::request::Request;
 use super::wire::{Socket, Wire};
 use crate::config::Server;
+use crate::token::redacted_url;
 
 /// Serves at most so many connections at once until `stop` is ready; then accepts no more, gives
 /// running streams the configured time to finish, and breaks those that are left. Dropped, it breaks
@@ -223,25 +225,35 @@ where
     let known = Arc::new(Request::new(&request, app, wire));
     let method = request.method().clone();
     request.extensions_mut().insert(Arc::clone(&known));
+    let cors = Cors::of(&known.app.server.cors_origins, &request);
     let url_bytes = known.app.server.url_bytes;
     let mut response = if known.uri.len() > url_bytes {
         Problem::url_too_long(url_bytes).response()
+    } else if let Some(allowed) = cors.preflight() {
+        allowed
     } else {
         filters.call(request).await?
     };
+    cors.describe(response.headers_mut());
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert("x-request-id", id);
     }
     // Without it a cache may guess how long a reply stays fresh, but records are added at any time.
     let never = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, never);
+    // Records may hold anything, such as a page with a script.
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
     if response.extensions().get::<LogsItself>().is_none() {
         let why = response.extensions().get::<Why>().map(|why| why.0.as_str());
         tracing::info!(
             id = known.id,
             client = %known.peer.ip(),
             %method,
-            uri = shortened(&known.uri),
+            token = known.caller.token(),
+            uri = shortened(&redacted_url(&known.uri, false)),
             ms = known.started.elapsed().as_millis() as u64,
             ended = why.unwrap_or("complete"),
         );

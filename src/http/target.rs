@@ -7,7 +7,7 @@ use warp::path::FullPath;
 use warp::{Filter, Rejection};
 
 use super::problem::{Problem, shortened};
-use super::request::Shared;
+use super::request::{Request, Shared};
 use super::{App, Served};
 use crate::selection::View;
 use crate::stream::connections::Connections;
@@ -22,7 +22,8 @@ pub(super) struct Target {
     pub(super) extension: Option<&'static Format>,
 }
 
-/// The stream that the path names; 404 when there is none, or no format of that extension.
+/// The stream that the path names; 404 when there is none, or no format of that extension; 401 and 403 when
+/// the caller may not read it.
 pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + Copy {
     warp::path!("api" / "v1" / "stream" / String)
         .and(warp::path::full())
@@ -32,17 +33,18 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
             if full.as_str().ends_with('/') {
                 return Err(warp::reject::not_found());
             }
-            find(&request.app, &name).map_err(Problem::rejection)
+            find(&request, &name).map_err(Problem::rejection)
         })
 }
 
-fn find(app: &Arc<App>, path: &str) -> Result<Target, Problem> {
+fn find(request: &Request, path: &str) -> Result<Target, Problem> {
     // A stream's name has no dot.
     let (name, extension) = match path.split_once('.') {
         Some((name, extension)) => (name, Some(extension)),
         None => (path, None),
     };
-    let Served { view, connections } = app.stream(name)?.clone();
+    let Served { view, connections } = request.stream(name)?.clone();
+    let app = &request.app;
     let extension = match extension {
         None => None,
         Some(extension) => Some(app.formats.by_extension(extension).ok_or_else(|| {

@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::strangers::{WAYS_OUT, refuse_strangers, warn_of_listeners};
 use crate::{Signals, Usage, service};
 
 /// Reads the configuration.
@@ -41,7 +42,7 @@ pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Bound::new(&config, sockets)?.serve(config, Some(load), |addresses| {
+    Bound::new(&config, sockets, WAYS_OUT)?.serve(config, Some(load), |addresses| {
         let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
         let urls = urls.join(", ");
         if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
@@ -80,8 +81,13 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Takes the sockets if there are any, else those of the configured address.
-    pub(crate) fn new(config: &Config, sockets: Vec<TcpListener>) -> anyhow::Result<Bound> {
+    /// Takes the sockets if there are any, else those of the configured address, if not everybody is let in;
+    /// errors name these ways out.
+    pub(crate) fn new(
+        config: &Config,
+        sockets: Vec<TcpListener>,
+        ways_out: &str,
+    ) -> anyhow::Result<Bound> {
         let databases = config.served();
         let pool_sizes: Vec<_> = databases
             .iter()
@@ -104,6 +110,7 @@ impl Bound {
                 format!("cannot listen on {address}; --listen names another address, port 0 takes a free one")
             })
         })?;
+        refuse_strangers(config, &listeners.addresses()?, ways_out)?;
         Ok(Bound {
             runtime,
             listeners,
@@ -136,6 +143,7 @@ impl Bound {
             let app = App::new(&config, formats, store)?;
             let (apps, current) = watch::channel(Arc::new(app));
             let addresses = self.listeners.addresses()?;
+            warn_of_listeners(&config, &addresses);
             if let Some(load) = load {
                 let hangups = signal(SignalKind::hangup())?;
                 tokio::spawn(reload(hangups, load, config, apps, addresses.clone()));
@@ -175,7 +183,7 @@ async fn reload(
     apps: watch::Sender<Arc<App>>,
     addresses: Vec<SocketAddr>,
 ) {
-    let load = Arc::new(load);
+    let (load, addresses) = (Arc::new(load), Arc::new(addresses));
     while hangups.recv().await.is_some() {
         service::reloading();
         let (load, before, app) = (
@@ -183,8 +191,10 @@ async fn reload(
             running.clone(),
             Arc::clone(&apps.borrow()),
         );
+        let listening = Arc::clone(&addresses);
         // It reads files, and the databases.
-        let changed = tokio::task::spawn_blocking(move || changed(&load, &before, &app)).await;
+        let changed =
+            tokio::task::spawn_blocking(move || changed(&load, &before, &app, &listening)).await;
         let changed = changed.map_err(anyhow::Error::from).flatten();
         let wrong = changed.is_err();
         match changed {
@@ -208,8 +218,14 @@ async fn reload(
 }
 
 /// What the configuration is now; warns of what only a restart changes.
-fn changed(load: &Load, running: &Config, app: &App) -> anyhow::Result<(Config, App)> {
+fn changed(
+    load: &Load,
+    running: &Config,
+    app: &App,
+    addresses: &[SocketAddr],
+) -> anyhow::Result<(Config, App)> {
     let mut config = load()?;
+    refuse_strangers(&config, addresses, WAYS_OUT)?;
     for key in config.keep(running, app.databases()) {
         tracing::warn!("SIGHUP: {key} has changed, which takes a restart");
     }

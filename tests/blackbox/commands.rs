@@ -30,6 +30,7 @@ fn help_explains_every_command_and_option() {
         ),
         ("generate", &["--rows", "--seed"]),
         ("demo", &["--rows", "--listen"]),
+        ("token", &["new"]),
         ("formats", &[]),
         ("init", &["DATABASE", "> flows.toml"]),
         ("check", &["--config", "--database", "--all-rows"]),

@@ -32,17 +32,22 @@
 //! | `reload` | SIGHUP |
 //! | `service` | under a service manager: what it is told, the sockets that it passes |
 //! | `databases` | several databases behind one server |
+//! | `access` | tokens: who may read what |
+//! | `cors` | pages of other origins |
+//! | `strangers` | addresses that more than this machine can reach |
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `limits` | how much of anything a client may have, and what it gets that wants more |
 //! | `log` | a standard error that cannot be written |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
 mod abuse;
+mod access;
 mod broken;
 mod check;
 mod clients;
 mod commands;
 mod configuration;
+mod cors;
 mod databases;
 mod descriptors;
 mod differential;
@@ -69,6 +74,7 @@ mod reload;
 mod selecting;
 mod service;
 mod slices;
+mod strangers;
 mod times;
 mod tools;
 mod values;

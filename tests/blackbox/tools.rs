@@ -195,13 +195,15 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
         .flat_map(|block| block.split("```").next().unwrap().lines())
         .collect();
     assert!(commands.len() >= 9, "{commands:?}");
-    let ports = [":5000", ":5001"].map(|port| (port, format!(":{}", free_port())));
+    let ports = [":5000", ":5001", ":5002"].map(|port| (port, format!(":{}", free_port())));
     let mut script = format!(
         "set -e; export FLOWS__SERVER__LISTEN=127.0.0.1{}\n",
         ports[0].1
     );
     for mut command in commands.into_iter().map(str::to_owned) {
-        let of = usize::from(command.contains(ports[1].0));
+        let of = ports
+            .iter()
+            .position(|(printed, _)| command.contains(printed));
         for (printed, free) in &ports {
             command = command.replace(printed, free);
         }
@@ -209,7 +211,7 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
         if command.ends_with('&') {
             // Someone who types is slower than this script.
             script += " until curl -so /dev/null http://127.0.0.1";
-            script += &format!("{}; do sleep 0.05; done", ports[of].1);
+            script += &format!("{}; do sleep 0.05; done", ports[of.unwrap_or(0)].1);
         }
         script += "\n";
     }

@@ -1,0 +1,51 @@
+//! Addresses that others than this machine's users can reach.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, anyhow};
+use flows::config::Config;
+
+use crate::Usage;
+
+/// How `flows serve` can be reached from elsewhere.
+pub(crate) const WAYS_OUT: &str = "`flows token new NAME` makes a token and prints the section [[auth.tokens]] to paste; or listen at \
+    127.0.0.1 behind a proxy on this machine that says who may read; or, where everybody may read everything, \
+    write insecure = true into [server]";
+
+/// How `flows demo` can be.
+pub(crate) const WAY_OUT_OF_DEMO: &str =
+    "let --listen name 127.0.0.1, and reach it from elsewhere through ssh -L";
+
+/// Refuses to listen at an address that is not a loopback one, unless the configuration says who may read.
+pub(crate) fn refuse_strangers(
+    config: &Config,
+    addresses: &[SocketAddr],
+    ways_out: &str,
+) -> anyhow::Result<()> {
+    match public(addresses) {
+        Some(address) if config.auth.is_open() && !config.server.insecure => Err(anyhow!(
+            "nothing says who may read, and more than this machine can reach {address}: {ways_out}"
+        ))
+        .context(Usage),
+        _ => Ok(()),
+    }
+}
+
+/// Warns of tokens that others than their holders may read on their way.
+pub(crate) fn warn_of_listeners(config: &Config, addresses: &[SocketAddr]) {
+    if let Some(address) = public(addresses).filter(|_| !config.auth.tokens.is_empty()) {
+        tracing::warn!(
+            "tokens travel in the clear to {address}, unless a proxy in front of it does TLS"
+        );
+    }
+}
+
+/// An address that is not a loopback one.
+fn public(addresses: &[SocketAddr]) -> Option<&SocketAddr> {
+    addresses.iter().find(|address| !is_loopback(address))
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    // `::ffff:127.0.0.1` is, too.
+    address.ip().to_canonical().is_loopback()
+}
