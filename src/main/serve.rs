@@ -204,6 +204,7 @@ async fn reload(
                     streams = config.streams.len(),
                     "SIGHUP: the configuration was read again"
                 );
+                warn_of_listeners(&config, &addresses);
                 running = config;
             }
             Err(error) => {

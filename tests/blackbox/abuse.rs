@@ -385,3 +385,56 @@ fn connections_reset_at_random() {
     );
     abused.recovers();
 }
+
+#[test]
+fn wrong_tokens_as_many_as_there_is_time_for() {
+    const BATCH: usize = 50;
+    let _alone = ALONE.lock();
+    let hash = "5".repeat(64);
+    let token = format!("[[auth.tokens]]\nname = 'one'\nsha256 = '{hash}'\n");
+    let abused = Abused::new(50_000, &format!("[auth]\nanonymous = ['flows']\n{token}"));
+    let (refused, memory) = abused.beside("wrong tokens", || {
+        let (start, end) = (Instant::now(), Instant::now() + a_while());
+        let guess = |seed: u64| {
+            let server = abused.server.address;
+            move || {
+                let mut random = fastrand::Rng::with_seed(seed);
+                let mut tcp = TcpStream::connect(server).unwrap();
+                tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut refused = 0;
+                while Instant::now() < end {
+                    let mut requests = String::new();
+                    for _ in 0..BATCH {
+                        let token: String = (0..43).map(|_| random.alphanumeric()).collect();
+                        let header = format!("Authorization: Bearer flows_{token}");
+                        requests +=
+                            &format!("HEAD {FLOWS} HTTP/1.1\r\nHost: t\r\n{header}\r\n\r\n");
+                    }
+                    tcp.write_all(requests.as_bytes()).unwrap();
+                    let (mut replies, mut part) = (Vec::new(), [0; 65536]);
+                    let mut ended = 0;
+                    while ended < BATCH {
+                        let read = tcp.read(&mut part).unwrap();
+                        assert!(read > 0, "hung up");
+                        // An end may come in two parts.
+                        let seen = replies.len().saturating_sub(3);
+                        replies.extend_from_slice(&part[..read]);
+                        let ends = replies[seen..].windows(4);
+                        ended += ends.filter(|end| end == b"\r\n\r\n").count();
+                    }
+                    let replies = String::from_utf8(replies).unwrap();
+                    assert_eq!(replies.matches("HTTP/1.1 401 ").count(), BATCH, "{replies}");
+                    refused += BATCH;
+                }
+                refused
+            }
+        };
+        let guessers: Vec<_> = (0..8).map(|seed| thread::spawn(guess(seed))).collect();
+        let refused = guessers.into_iter().map(|guesser| guesser.join().unwrap());
+        refused.sum::<usize>() as f64 / start.elapsed().as_secs_f64()
+    });
+    say(&format!("{refused:.0} wrong tokens a second"));
+    assert!(memory < 100, "{memory} MiB");
+    assert!(!abused.server.log().contains("flows_"));
+    abused.recovers();
+}
