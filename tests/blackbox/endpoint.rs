@@ -337,7 +337,8 @@ fn no_reply_is_stored_by_caches() {
 #[test]
 fn many_unknown_parameters_are_refused_at_the_first() {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let path = ten_records(folder.path());
+    let server = Server::with(folder.path(), &path, "[server]\nurl_bytes = 65534\n");
     // Almost as many as the longest URL has room for, each another one.
     let names: Vec<_> = (0..16_000).map(|i| format!("{:03x}", 4096 + i)).collect();
     let path = format!("{FLOWS}?{}", names.join("&").replace("1", "g"));
