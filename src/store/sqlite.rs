@@ -175,8 +175,8 @@ impl Store for Sqlite {
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError> {
         let (file, pool) = self.pool()?;
         let path = &self.settings.path;
-        // The pool would try again and again.
-        if matches!(file::journal_mode(path), Ok(None)) {
+        // The pool would try again and again to open its first one.
+        if pool.state().connections == 0 && file::is_no_database(&self.settings) {
             return Err(StoreError::NotADatabase { path: path.clone() });
         }
         match pool.get_timeout(wait) {

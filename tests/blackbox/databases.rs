@@ -131,7 +131,7 @@ fn check_has_a_section_for_each_database_that_has_streams() {
     assert_has(
         &ran.stdout,
         &[
-            "database first: a.db\nerror: a.db is not an SQLite database; name another with databases.first.path\n",
+            "database first: a.db\nerror: a.db is not an SQLite database (damaged or encrypted); name another with databases.first.path\n",
             "database the-second: b.db\nerror: there is no database b.db; name another with \
              databases.the-second.path\n",
         ],

@@ -126,3 +126,49 @@ fn what_is_not_a_database_is_a_503_at_once() {
     fs::rename(copy(&source, "next.db", 222), &served).unwrap();
     assert!(server.document(FLOWS).contains("\"byte_count\":222}"));
 }
+
+#[test]
+fn no_writer_takes_from_a_stream_what_it_has_not_read() {
+    for mode in ["WAL", "DELETE"] {
+        let folder = folder();
+        let source = generated(folder.path(), 300_000);
+        let served = copy(&source, "served.db", 111);
+        let open = || Connection::open(&served).unwrap();
+        let pragma = |pragma: &str| open().query_row(pragma, [], |_| Ok(())).unwrap();
+        pragma(&format!("PRAGMA journal_mode = {mode}"));
+        let server = Server::of(folder.path(), &served);
+        for _ in 0..2 {
+            let mut running = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
+            assert_eq!(Reply::head(&mut running).status, 200);
+            // What other requests, and a configuration that is read again, look at the file for, ends no lock.
+            let small = format!("{FLOWS}.csv?limit=1");
+            for _ in 0..4 {
+                server.document(&small);
+            }
+            let before = server.log().matches("read again").count();
+            server.signal("HUP");
+            wait_until("the configuration is read again", || {
+                server.log().matches("read again").count() > before
+            });
+            // A writer that leaves would clean up, were it the last to have the file open.
+            let writer = open();
+            writer.busy_timeout(std::time::Duration::ZERO).unwrap();
+            let wrote = writer.execute_batch("UPDATE flows SET byte_count = 222; VACUUM");
+            assert_eq!(wrote.is_ok(), mode == "WAL", "{wrote:?}");
+            drop(writer);
+            let mut body = Vec::new();
+            loop {
+                let chunk = chunk(&mut running).expect("a snapshot is complete");
+                if chunk.is_empty() {
+                    break;
+                }
+                body.extend(chunk);
+            }
+            let body = String::from_utf8(body).unwrap();
+            assert_eq!(counts(&body), (300_000, 0), "{mode}");
+            open()
+                .execute("UPDATE flows SET byte_count = 111", [])
+                .unwrap();
+        }
+    }
+}

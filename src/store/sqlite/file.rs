@@ -1,5 +1,8 @@
 //! The file: which one a path names, and how it is opened.
 //!
+//! Nothing but SQLite opens it: when a process closes a file, it loses all the locks that it has on it
+//! (<https://sqlite.org/howtocorrupt.html>, section 2.2), and writers would change what streams read.
+//!
 //! After `mv new.db flows.db` the same path is another database, and connections to the old one still
 //! read the old one.
 
@@ -11,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Error, OpenFlags, ffi};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags, ffi};
 
 use crate::config::Database;
 
@@ -123,6 +126,16 @@ pub(super) fn prepare(connection: &mut Connection, database: &Database) -> rusql
     ))
 }
 
+/// Whether SQLite opens the file, and says that it is no database.
+pub(super) fn is_no_database(database: &Database) -> bool {
+    // Opening a pipe would wait for its other end.
+    let is_file = std::fs::metadata(&database.path).is_ok_and(|file| file.is_file());
+    let read =
+        |connection: Connection| connection.query_row("PRAGMA schema_version", [], |_| Ok(()));
+    let says = |error: Error| error.sqlite_error_code() == Some(ErrorCode::NotADatabase);
+    is_file && open(database).and_then(read).is_err_and(says)
+}
+
 /// Whether a killed writer left a journal that has to be rolled back, which no read-only connection can.
 pub(super) fn is_unfinished(error: &Error) -> bool {
     error
@@ -135,37 +148,4 @@ pub(super) fn has_no_temporary_folder(error: &Error) -> bool {
     error
         .sqlite_error()
         .is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_GETTEMPPATH)
-}
-
-/// How a database keeps a transaction apart until it is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum JournalMode {
-    /// An empty file is an empty database, whose mode is not decided.
-    Undecided,
-    Rollback,
-    Wal,
-}
-
-/// The mode that the header of an SQLite database states; `None` when the file is none.
-pub(super) fn journal_mode(path: &Path) -> io::Result<Option<JournalMode>> {
-    let mut header = [0; 20];
-    let metadata = std::fs::metadata(path)?;
-    if !metadata.is_file() {
-        // Opening a pipe would wait for its other end.
-        return Err(io::Error::other("not a file"));
-    }
-    let mut file = File::open(path)?;
-    if metadata.len() == 0 {
-        return Ok(Some(JournalMode::Undecided));
-    }
-    match file.read_exact(&mut header) {
-        Ok(()) if header.starts_with(b"SQLite format 3\0") => Ok(Some(if header[18] == 2 {
-            JournalMode::Wal
-        } else {
-            JournalMode::Rollback
-        })),
-        Ok(()) => Ok(None),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-    }
 }
