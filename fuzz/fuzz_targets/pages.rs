@@ -2,9 +2,8 @@
 //! finds, record for record, in one piece and in slices; and where SQLite says that the file is broken, so does it.
 #![no_main]
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -85,29 +84,18 @@ static NUMBER: AtomicU32 = AtomicU32::new(1000);
 fuzz_target!(|input: Input| {
     let view = input.view(&CONFIG);
     let range = &input.range;
-    // Plans are kept for as long as the schema is the same: one that was made for the good file is used for the
-    // damaged one, unless that has another schema.
-    let known = FILES
-        .iter()
-        .position(|(good, page)| input.bytes.starts_with(&good[..*page]));
-    let known = known.filter(|_| input.keeps_plan);
-    if let Some(known) = known
-        && PLANNED
-            .lock()
-            .unwrap()
-            .insert((known, view.shape().to_owned()))
-    {
-        put(FILES[known].0.clone(), Some(known));
-        let _ = STORES
-            .each_ref()
-            .map(|store| Asked::new(store, &view, range, None));
-    }
-    put(input.bytes.clone(), known);
     let [sql, pages] = &*STORES;
-    let (sql, pages) = (
-        Asked::new(sql, &view, range, None),
-        Asked::new(pages, &view, range, Some(input.split)),
-    );
+    let cookie = NUMBER.fetch_add(1, Ordering::Relaxed);
+    if let Some(good) = &input.planned {
+        // Plans are kept for as long as the schema is the same: that of the good file is used for the damaged one.
+        put(good, cookie);
+        for store in [sql, pages] {
+            let _ = Asked::new(store, &view, range, None);
+        }
+    }
+    put(&input.bytes, cookie);
+    let cut = cut(pages, &view, range, input.split);
+    let [sql, pages] = [sql, pages].map(|store| Asked::new(store, &view, range, cut.as_ref()));
     let context = || {
         format!(
             "{:?} {range:?} {:?}\nsql: {sql:?}\npages: {pages:?}",
@@ -119,8 +107,12 @@ fuzz_target!(|input: Input| {
         (Ok(sql), Ok(pages)) => assert!(sql == pages, "other records: {}", context()),
         (_, Err(_)) => {}
     }
-    if let (Ok(rows), Some(Ok(slices))) = (&pages.rows, &pages.slices) {
-        assert!(rows == slices, "other slices: {}", context());
+    for (sql, pages) in sql.slices.iter().zip(&pages.slices) {
+        match (sql, pages) {
+            (Err(_), Ok(_)) => panic!("a complete slice, where SQLite finds damage: {}", context()),
+            (Ok(sql), Ok(pages)) => assert!(sql == pages, "another slice: {}", context()),
+            (_, Err(_)) => {}
+        }
     }
     // Where an index and its table are at odds, SQLite's own count is another one.
     if let (Ok(rows), Ok(count), Ok(sql_rows), Ok(sql_count)) =
@@ -131,12 +123,12 @@ fuzz_target!(|input: Input| {
     }
 });
 
-/// Puts a file where the database is, as another state of it to the connections that are kept, with a schema of
-/// its own unless it is that of a known file (https://sqlite.org/fileformat2.html, section 1.3: the file change
-/// counter, the schema cookie).
-fn put(mut bytes: Vec<u8>, known: Option<usize>) {
+/// Puts a file where the database is, as another state of it to the connections that are kept, and with another
+/// schema if the cookie is another one (https://sqlite.org/fileformat2.html, section 1.3: the file change counter,
+/// the schema cookie).
+fn put(bytes: &[u8], cookie: u32) {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let cookie = known.map_or(number, |known| known as u32);
+    let mut bytes = bytes.to_vec();
     for (at, counter) in [(24, number), (40, cookie), (92, number)] {
         if let Some(place) = bytes.get_mut(at..at + 4) {
             place.copy_from_slice(&counter.to_be_bytes());
@@ -145,8 +137,12 @@ fn put(mut bytes: Vec<u8>, known: Option<usize>) {
     std::fs::write(&CONFIG.database.path, &bytes).unwrap();
 }
 
-/// The files and views for which there are plans.
-static PLANNED: LazyLock<Mutex<HashSet<(usize, String)>>> = LazyLock::new(Mutex::default);
+/// Where a range is cut, if it can be.
+fn cut(store: &Sqlite, view: &Arc<View>, range: &Range, records: u64) -> Option<Position> {
+    let mut connection = store.connect(WAIT).ok()?;
+    connection.snapshot(view, &Cancel::default()).ok()?;
+    connection.split(range, records).ok()?
+}
 
 type Rows = Vec<(Position, Vec<Owned>)>;
 
@@ -163,14 +159,14 @@ enum Owned {
 #[derive(Debug)]
 struct Asked {
     rows: Result<Rows, StoreError>,
-    /// The same, in two ranges, if it can be split.
-    slices: Option<Result<Rows, StoreError>>,
+    /// The same before and after a cut.
+    slices: Vec<Result<Rows, StoreError>>,
     count: Result<u64, StoreError>,
     _last: Result<Option<Position>, StoreError>,
 }
 
 impl Asked {
-    fn new(store: &Sqlite, view: &Arc<View>, range: &Range, split: Option<u64>) -> Asked {
+    fn new(store: &Sqlite, view: &Arc<View>, range: &Range, cut: Option<&Position>) -> Asked {
         let cancel = Cancel::default();
         let snapshot = store.connect(WAIT).and_then(|mut connection| {
             connection.snapshot(view, &cancel)?;
@@ -183,23 +179,20 @@ impl Asked {
                 let none = || StoreError::Stopped;
                 return Asked {
                     rows: Err(error),
-                    slices: None,
+                    slices: Vec::new(),
                     count: Err(none()),
                     _last: Err(none()),
                 };
             }
         };
         let rows = scanned(&mut *connection, range, &cancel);
-        let cut = split
-            .and_then(|records| connection.split(range, records).ok())
-            .flatten();
-        let slices = cut.map(|cut| {
+        let mut slices = Vec::new();
+        if let Some(cut) = cut {
             let [mut before, mut after] = [range.clone(), range.clone()];
-            (before.until, after.after) = (Some(cut.clone()), Some(cut));
-            let mut rows = scanned(&mut *connection, &before, &cancel)?;
-            rows.extend(scanned(&mut *connection, &after, &cancel)?);
-            Ok(rows)
-        });
+            (before.until, after.after) = (Some(cut.clone()), Some(cut.clone()));
+            let mut scanned = |range| scanned(&mut *connection, range, &cancel);
+            slices = vec![scanned(&before), scanned(&after)];
+        }
         let count = connection.count(range, &cancel);
         let last = connection.find(range, Find::Last, &cancel);
         Asked {
@@ -251,7 +244,8 @@ struct Input {
     filter: u8,
     range: Range,
     split: u64,
-    keeps_plan: bool,
+    /// The good file, if there is a plan for that.
+    planned: Option<Vec<u8>>,
 }
 
 impl Input {
@@ -335,7 +329,7 @@ impl<'a> Arbitrary<'a> for Input {
         };
         let (after, until) = (bound(u)?, bound(u)?);
         let split = u.int_in_range(1..=40)?;
-        let keeps_plan = u.ratio(3, 4)?;
+        let planned = u.ratio(1, 2)?.then(|| good.clone());
         let mut bytes = good.clone();
         for _ in 0..6 {
             if u.is_empty() {
@@ -369,7 +363,7 @@ impl<'a> Arbitrary<'a> for Input {
             filter,
             range,
             split,
-            keeps_plan,
+            planned,
         })
     }
 }
