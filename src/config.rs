@@ -107,6 +107,20 @@ pub struct Server {
     /// `server.shutdown_seconds`: the time running streams get to finish when the server stops.
     #[serde(rename = "shutdown_seconds", deserialize_with = "seconds::<_, 0>")]
     pub shutdown: Duration,
+    /// `[server.tls]`: with it `https` is spoken, and nothing else.
+    pub tls: Option<Tls>,
+}
+
+/// What the server proves itself with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section")]
+pub struct Tls {
+    /// `server.tls.cert`: the server's certificate, and those between it and one that clients trust; PEM.
+    #[serde(deserialize_with = "path")]
+    pub cert: PathBuf,
+    /// `server.tls.key`: the private key of the server's certificate; PEM.
+    #[serde(deserialize_with = "path")]
+    pub key: PathBuf,
 }
 
 /// The SQLite file and the pool of connections to it.

@@ -5,7 +5,9 @@
 //! | `http/listeners.rs` | the addresses that it listens at |
 //! | `http/server.rs` | accepts connections, stops gracefully |
 //! | `http/addresses.rs` | how many connections each address has |
-//! | `http/wire.rs` | a connection's socket: clients that stall or have left, breaks that show |
+//! | `http/tcp.rs` | a connection's socket: clients that stall or have left, resets |
+//! | `http/tls.rs` | certificate and key, and the handshake |
+//! | `http/wire.rs` | a connection as hyper sees it: breaks that show, what hyper says by itself |
 //! | `http/refused.rs` | answers what hyper does not take for a request |
 //! | `http/request.rs` | who asks: request id, HTTP version; refuses methods and bodies |
 //! | `http/access.rs` | who asks, and what they may read; `http/credentials.rs`: the token that they show |
@@ -45,16 +47,20 @@ mod reply;
 mod request;
 pub mod server;
 mod target;
+mod tcp;
+pub mod tls;
 mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use flows_formats::Registry;
+use tokio_rustls::rustls::ServerConfig;
 use warp::Filter;
 use warp::reply::Response;
 
 use access::Access;
+use tls::TlsError;
 
 use crate::config::{Config, Database, Server};
 use crate::definition::Stream;
@@ -69,6 +75,8 @@ use crate::stream::places::Places;
 pub struct App {
     /// `[server]`
     server: Server,
+    /// What new connections are encrypted with, if they are.
+    tls: Option<Arc<ServerConfig>>,
     streams: Vec<Served>,
     access: Access,
     formats: Registry,
@@ -87,13 +95,21 @@ struct Served {
     connections: Connections,
 }
 
-/// A stream was added to a database that is not open.
+/// Why a configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "stream {stream} is in a database that had no stream when the server started; it needs a restart"
-)]
-pub struct NotOpen {
-    stream: String,
+#[non_exhaustive]
+pub enum AppError {
+    /// A stream was added to a database that is not open.
+    #[error(
+        "stream {stream} is in a database that had no stream when the server started; it needs a restart"
+    )]
+    NotOpen {
+        /// Its name.
+        stream: String,
+    },
+    /// There is something wrong with the certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl App {
@@ -101,12 +117,12 @@ impl App {
     /// [`Config::served`], in its order.
     ///
     /// # Errors
-    /// None: every stream's database is opened.
+    /// What is wrong with the certificate or its key: every stream's database is opened.
     pub fn new(
         config: &Config,
         formats: Registry,
         mut store: impl FnMut(&Database) -> Arc<dyn Store>,
-    ) -> Result<App, NotOpen> {
+    ) -> Result<App, AppError> {
         let (served, on_loan) = (config.served(), OnLoan::default());
         let places = Places::new(config.server.streams, served.len());
         let databases = served.into_iter().map(|(database, _)| {
@@ -119,8 +135,9 @@ impl App {
     /// The application after the configuration has changed, over the connections that there are.
     ///
     /// # Errors
-    /// A stream is in a database to which there are none.
-    pub fn changed(&self, config: &Config, formats: Registry) -> Result<App, NotOpen> {
+    /// A stream is in a database to which there are none, or something is wrong with the certificate or its
+    /// key.
+    pub fn changed(&self, config: &Config, formats: Registry) -> Result<App, AppError> {
         let mut databases = self.databases.clone();
         if config.server.streams != self.server.streams {
             // Streams that run keep the places that they have.
@@ -137,22 +154,24 @@ impl App {
         config: &Config,
         formats: Registry,
         before: Option<&Access>,
-    ) -> Result<App, NotOpen> {
+    ) -> Result<App, AppError> {
         let served = |stream: &Arc<Stream>| {
             let mut databases = databases.iter();
             let found = databases.find(|(database, _)| database.name == stream.database);
-            let (_, connections) = found.ok_or_else(|| NotOpen {
+            let (_, connections) = found.ok_or_else(|| AppError::NotOpen {
                 stream: stream.name.clone(),
             })?;
-            Ok(Served {
+            Ok::<_, AppError>(Served {
                 view: Arc::new(View::all(Arc::clone(stream))),
                 connections: connections.clone(),
             })
         };
         let streams = config.streams.iter().map(served);
         let streams = streams.collect::<Result<Vec<_>, _>>()?;
+        let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
         Ok(App {
             server: config.server.clone(),
+            tls,
             access: Access::new(&config.auth, &streams, before),
             streams,
             formats,

@@ -21,6 +21,7 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use flows::config::{ADDRESS, Config, DEFAULT_FILE, is_address, plain};
 use flows::definition::Stream;
+use flows::http::tls;
 use flows::lanl::generate::Lines;
 use flows::lanl::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
@@ -346,6 +347,7 @@ fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
         }
         Ok(())
     };
+    show(config.server.tls.iter().map(tls::check).collect())?;
     for (database, streams) in config.served() {
         let path = database.path.display();
         match &database.name {

@@ -62,14 +62,19 @@ impl Addresses {
         }
     }
 
-    /// Says to a client why it is not served. What is returned waits until it has read that.
+    /// Says to a client why it is not served, unless it awaits TLS: a handshake for each that is too many is what
+    /// the limit spares. What is returned waits until it has read that.
     pub(super) fn refuse(
         &self,
         tcp: TcpStream,
         address: IpAddr,
         most: usize,
+        tls: bool,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         self.log(address, most);
+        if tls {
+            return None;
+        }
         // What has come is read: to hang up with it unread would take the answer away from the client.
         // Not by tokio's ways, which wait to be told that there is something.
         let _ = (&*SockRef::from(&tcp)).read(&mut [0; 8192]);

@@ -37,11 +37,30 @@ pub(super) async fn answer(wire: Arc<Wire>, error: &Refused, server: &Server) {
     let line = request_line(&head);
     let Some(problem) = problem(&line, &head, refused, error, server) else {
         tracing::debug!(%error, "connection ended");
+        if matches!(error, Refused::Late) {
+            // An idle connection has no reply that is broken off; encryption ends as it should.
+            let _ = timeout(PARTING, Socket(wire).shutdown()).await;
+        }
         return;
     };
+    say(wire, &head, &problem).await;
+}
+
+/// Answers a client that speaks HTTP where TLS is spoken, and has begun to send its request.
+pub(super) async fn answer_plain(wire: Arc<Wire>) {
+    let read = Socket(Arc::clone(&wire)).read(&mut [0; 1024]).await;
+    if read.is_ok() {
+        let (head, _) = wire.take_refused();
+        let detail = "this port speaks TLS; the URL begins with https://, not http://";
+        say(wire, &head, &Problem::bad_request(detail)).await;
+    }
+}
+
+/// Sends a problem document in the place of a reply, and hangs up.
+async fn say(wire: Arc<Wire>, head: &[u8], problem: &Problem) {
     let id = request::random_id();
-    let reply = written(&problem, &id, !head.starts_with(b"HEAD "));
-    let line = shortened(&line);
+    let reply = written(problem, &id, !head.starts_with(b"HEAD "));
+    let line = shortened(&request_line(head));
     let client = wire.peer().ip();
     tracing::info!(id, %client, request = line, ended = problem.to_string());
     wire.answering();

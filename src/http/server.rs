@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +18,10 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use warp::Filter;
 use warp::http::HeaderValue;
 use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
@@ -34,6 +35,8 @@ use super::problem::{Problem, Why, shortened};
 use super::refused::{self, Refused};
 use super::reply::LogsItself;
 use super::request::Request;
+use super::tcp::Tcp;
+use super::tls::{self, Greeted};
 use super::wire::{Socket, Wire};
 use crate::config::Server;
 use crate::token::redacted_url;
@@ -54,11 +57,12 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
     loop {
-        let (most, most_per_address) = {
-            let server = &apps.borrow().server;
+        let (most, most_per_address, tls) = {
+            let app = apps.borrow();
             (
-                server.connections.min(sockets),
-                server.connections_per_address,
+                app.server.connections.min(sockets),
+                app.server.connections_per_address,
+                app.tls.is_some(),
             )
         };
         tokio::select! {
@@ -66,7 +70,8 @@ pub async fn serve(
             accepted = listeners.accept(), if connections.len() < most => match accepted {
                 Ok((tcp, peer)) => {
                     let Some(counted) = addresses.count(peer.ip(), most_per_address) else {
-                        if let Some(parting) = addresses.refuse(tcp, peer.ip(), most_per_address) {
+                        let refused = addresses.refuse(tcp, peer.ip(), most_per_address, tls);
+                        if let Some(parting) = refused {
                             connections.spawn(parting);
                         }
                         continue;
@@ -75,11 +80,15 @@ pub async fn serve(
                         stopped: stop_all.subscribe(),
                         crowded: make_room.subscribe(),
                     };
-                    let wire = Wire::new(tcp, peer, Arc::clone(&breaking));
                     let (routes, apps) = (routes.clone(), apps.clone());
+                    let breaking = Arc::clone(&breaking);
                     connections.spawn(async move {
                         let _counted = counted;
-                        connection(wire, routes, apps, hang_up).await;
+                        // Boxed: it is large, and soon over.
+                        let wired = Box::pin(wired(tcp, peer, breaking, &apps, &hang_up));
+                        if let Some(wire) = wired.await {
+                            connection(wire, routes, apps, hang_up).await;
+                        }
                     });
                     if connections.len() >= most {
                         // Whoever comes next finds no place that an idle connection keeps.
@@ -101,7 +110,7 @@ pub async fn serve(
     tracing::info!(connections = connections.len(), "stopping");
     let all_ended = async { while connections.join_next().await.is_some() {} };
     let shutdown = apps.borrow().server.shutdown;
-    if tokio::time::timeout(shutdown, all_ended).await.is_err() {
+    if timeout(shutdown, all_ended).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
             "breaking the streams still running"
@@ -112,6 +121,7 @@ pub async fn serve(
 }
 
 /// How a connection hears that it is to be hung up on after its running request.
+#[derive(Clone)]
 struct HangUp {
     /// Closed when the server stops.
     stopped: watch::Receiver<()>,
@@ -125,9 +135,57 @@ const HURRY: Duration = Duration::from_secs(1);
 /// How often a reply is looked after: whether its client has left, or stalls.
 const TICK: Duration = Duration::from_millis(250);
 
+/// A connection whose client may now send requests, once it has agreed upon TLS where that is configured.
+async fn wired(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    breaking: Arc<AtomicBool>,
+    apps: &watch::Receiver<Arc<App>>,
+    hang_up: &HangUp,
+) -> Option<Arc<Wire>> {
+    // If it fails, the client left before it was served.
+    let tcp = Arc::new(Tcp::new(tcp).ok()?);
+    let (tls, head) = {
+        let app = apps.borrow();
+        (app.tls.clone(), app.server.head)
+    };
+    let Some(tls) = tls else {
+        return Some(Arc::new(Wire::new(tcp, None, peer, breaking)));
+    };
+    let HangUp {
+        mut stopped,
+        mut crowded,
+    } = hang_up.clone();
+    let hurried = async {
+        let _ = crowded.changed().await;
+        tokio::time::sleep(HURRY).await;
+    };
+    let greeted = tokio::select! {
+        greeted = timeout(head, tls::greet(tls, &tcp)) => greeted,
+        _ = stopped.changed() => return None,
+        () = hurried => return None,
+    };
+    match greeted {
+        Ok(Ok(Greeted::Tls(tls))) => Some(Arc::new(Wire::new(tcp, Some(tls), peer, breaking))),
+        Ok(Ok(Greeted::Plain)) => {
+            let wire = Arc::new(Wire::new(tcp, None, peer, breaking));
+            refused::answer_plain(wire).await;
+            None
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(client = %peer.ip(), %error, "no TLS was agreed upon");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(client = %peer.ip(), "no TLS was agreed upon in time (server.head_seconds)");
+            None
+        }
+    }
+}
+
 /// One connection, up to its end or, once it is to be hung up, to the end of its running request.
 async fn connection<F>(
-    wire: io::Result<Wire>,
+    wire: Arc<Wire>,
     routes: F,
     apps: watch::Receiver<Arc<App>>,
     mut hang_up: HangUp,
@@ -135,11 +193,6 @@ async fn connection<F>(
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
-    let Ok(wire) = wire else {
-        // The client left before it was served.
-        return;
-    };
-    let wire = Arc::new(wire);
     let (head_bytes, head) = {
         let server = &apps.borrow().server;
         (server.head_bytes, server.head)

@@ -1,30 +1,36 @@
-//! The socket of one connection, for what hyper neither sees nor does:
+//! One connection, for what hyper neither sees nor does:
 //!
 //! - A reply whose client takes nothing of it is timed.
 //! - A client that has left is noticed even if it has sent more than hyper reads.
 //! - A streamed reply that breaks, be it that the server is killed, resets the connection: not every
 //!   client knows a broken reply by its missing end.
 //! - What hyper answers by itself is kept back; `refused.rs` says it better.
+//!
+//! hyper reads and writes plain text here; below are encryption, where there is any, and the socket
+//! (`tcp.rs`).
 
-use std::io::{self, ErrorKind, IoSlice};
-use std::net::{Shutdown, SocketAddr};
-use std::pin::{Pin, pin};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Frame, SizeHint};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+use super::tcp::{Raw, Tcp};
 
 /// As much of a request's head as is kept, to say what is wrong with it.
 const HEAD_BYTES: usize = 1024;
 
 /// One connection.
 pub(super) struct Wire {
-    tcp: TcpStream,
+    tcp: Arc<Tcp>,
+    /// Encryption, where there is any. Boxed: it is large.
+    tls: Option<Mutex<Box<TlsStream<Raw>>>>,
     peer: SocketAddr,
     state: Mutex<State>,
     fate: Arc<Fate>,
@@ -38,8 +44,6 @@ struct State {
     answered: bool,
     /// Whether the connection is reset when it is dropped.
     resets: bool,
-    /// Since when the reply has waited for its client to take some of it.
-    waiting: Option<Instant>,
     /// How the head of the request that is being read begins.
     head: Vec<u8>,
     /// The status that hyper gave by itself.
@@ -88,23 +92,22 @@ impl Fate {
 
 impl Wire {
     pub(super) fn new(
-        tcp: TcpStream,
+        tcp: Arc<Tcp>,
+        tls: Option<Box<TlsStream<Raw>>>,
         peer: SocketAddr,
         breaking: Arc<AtomicBool>,
-    ) -> io::Result<Wire> {
-        // Without it the end of a small reply waits 40 ms for the client's acknowledgement.
-        tcp.set_nodelay(true)?;
+    ) -> Wire {
         let state = State {
             phase: Phase::Reading,
             since: Instant::now(),
             answered: false,
             resets: false,
-            waiting: None,
             head: Vec::new(),
             refused: None,
         };
-        Ok(Wire {
+        Wire {
             tcp,
+            tls: tls.map(Mutex::new),
             peer,
             state: Mutex::new(state),
             fate: Arc::new(Fate {
@@ -112,11 +115,16 @@ impl Wire {
                 stalled: OnceLock::new(),
                 overdue: OnceLock::new(),
             }),
-        })
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tls(&self) -> Option<MutexGuard<'_, Box<TlsStream<Raw>>>> {
+        let tls = self.tls.as_ref()?;
+        Some(tls.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Who is at the other end.
@@ -155,9 +163,7 @@ impl Wire {
 
     fn set_resets(&self, state: &mut State, resets: bool) {
         if state.resets != resets {
-            // It fails on a connection that has gone, and then does not matter.
-            let linger = resets.then_some(Duration::ZERO);
-            let _ = SockRef::from(&self.tcp).set_linger(linger);
+            self.tcp.set_resets(resets);
             state.resets = resets;
         }
     }
@@ -185,21 +191,15 @@ impl Wire {
         stream: Duration,
         context: &mut Context<'_>,
     ) -> bool {
-        let (since, waiting) = {
-            let state = self.state();
-            (state.since, state.waiting)
-        };
-        if since.elapsed() >= stream {
+        if self.state().since.elapsed() >= stream {
             self.fate.overdue.get_or_init(|| stream);
             return true;
         }
-        let waited = waiting.map(|since| since.elapsed());
-        if let Some(waited) = waited.filter(|waited| *waited >= stall) {
+        if let Some(waited) = self.tcp.waited().filter(|waited| *waited >= stall) {
             self.fate.stalled.get_or_init(|| waited);
             return true;
         }
-        let ready = pin!(self.tcp.ready(Interest::READABLE));
-        matches!(ready.poll(context), Poll::Ready(Ok(ready)) if ready.is_read_closed())
+        self.tcp.is_read_closed(context)
     }
 
     /// How the request began that was being read, and hyper's own answer to it.
@@ -219,29 +219,11 @@ impl Wire {
             state.refused = state.refused.or(status);
             return Poll::Ready(Ok(parts.iter().map(|part| part.len()).sum()));
         }
-        let mut written = match state.waiting {
-            None => Poll::Pending,
-            // The system calls a socket writable when half of its buffer is free, which a slow client
-            // may take minutes for; the buffer takes more as soon as there is any room.
-            Some(_) => would_block(SockRef::from(&self.tcp).send_vectored(parts)),
-        };
-        while written.is_pending() {
-            if self.tcp.poll_write_ready(context)?.is_pending() {
-                state.waiting.get_or_insert_with(Instant::now);
-                return Poll::Pending;
-            }
-            written = would_block(self.tcp.try_write_vectored(parts));
+        drop(state);
+        match self.tls() {
+            None => self.tcp.poll_write(context, parts),
+            Some(mut tls) => Pin::new(&mut **tls).poll_write_vectored(context, parts),
         }
-        state.waiting = None;
-        written
-    }
-}
-
-/// What a socket says that may have to wait.
-fn would_block<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
-    match result {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
-        result => Poll::Ready(result),
     }
 }
 
@@ -261,13 +243,10 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        loop {
-            ready!(self.0.tcp.poll_read_ready(context))?;
-            if let Poll::Ready(read) = would_block(self.0.tcp.try_read_buf(buffer)) {
-                read?;
-                break;
-            }
-        }
+        ready!(match self.0.tls() {
+            None => self.0.tcp.poll_read(context, buffer),
+            Some(mut tls) => Pin::new(&mut **tls).poll_read(context, buffer),
+        })?;
         let mut state = self.0.state();
         if state.phase == Phase::Reading {
             if state.head.is_empty() && state.answered {
@@ -303,7 +282,10 @@ impl AsyncWrite for Socket {
     }
 
     /// Called when all is written that there was to write.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(mut tls) = self.0.tls() {
+            ready!(Pin::new(&mut **tls).poll_flush(context))?;
+        }
         let mut state = self.0.state();
         if state.phase == Phase::Ending {
             state.phase = Phase::Reading;
@@ -314,12 +296,18 @@ impl AsyncWrite for Socket {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.0.state().refused.is_some() {
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let state = self.0.state();
+        if state.refused.is_some() {
             // It is still to be said.
             return Poll::Ready(Ok(()));
         }
-        Poll::Ready(SockRef::from(&self.0.tcp).shutdown(Shutdown::Write))
+        match self.0.tls() {
+            None => Poll::Ready(self.0.tcp.shutdown()),
+            // Its end would make what is broken look complete.
+            Some(_) if state.resets => Poll::Ready(Ok(())),
+            Some(mut tls) => Pin::new(&mut **tls).poll_shutdown(context),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use flows::config::{Config, Database};
 use flows::descriptors::{self, Share};
 use flows::http::listeners::Listeners;
-use flows::http::{App, server};
+use flows::http::{App, server, tls};
 use flows::log;
 use flows::store::sqlite::Sqlite;
 use flows::store::{Finding, Store};
@@ -42,8 +42,9 @@ pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    let scheme = config.server.tls.as_ref().map_or("http", |_| "https");
     Bound::new(&config, sockets, WAYS_OUT)?.serve(config, Some(load), |addresses| {
-        let urls: Vec<_> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        let urls: Vec<_> = addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
         let urls = urls.join(", ");
         if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
             tracing::warn!(%error, "listening on {urls}, which cannot be written to standard output");
@@ -62,7 +63,8 @@ impl Checked {
     fn of(config: &Config) -> Checked {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
         let check = |(database, streams): (_, Vec<_>)| Sqlite::new(database).check(&streams);
-        for finding in config.served().into_iter().flat_map(check) {
+        let tls = config.server.tls.iter().map(tls::check);
+        for finding in tls.chain(config.served().into_iter().flat_map(check)) {
             match finding {
                 Finding::Fine(_) => {}
                 Finding::Warning(text) => warnings.push(text),

@@ -33,9 +33,11 @@ pub(crate) fn refuse_strangers(
 
 /// Warns of tokens that others than their holders may read on their way.
 pub(crate) fn warn_of_listeners(config: &Config, addresses: &[SocketAddr]) {
-    if let Some(address) = public(addresses).filter(|_| !config.auth.tokens.is_empty()) {
+    let in_the_clear = config.server.tls.is_none() && !config.auth.tokens.is_empty();
+    if let Some(address) = public(addresses).filter(|_| in_the_clear) {
         tracing::warn!(
-            "tokens travel in the clear to {address}, unless a proxy in front of it does TLS"
+            "tokens travel in the clear to {address}, unless a proxy in front of it does TLS; [server.tls] does \
+             it here"
         );
     }
 }

@@ -216,7 +216,7 @@ impl Server {
         )
     }
 
-    /// Starts a command that prints `listening on http://ADDRESS`.
+    /// Starts a command that prints `listening on http://ADDRESS`, or `https://`.
     pub(crate) fn start(folder: &Path, command: &mut Command) -> Server {
         let log = File::create(folder.join("server.log")).unwrap();
         Server::logging_to(log, folder, command)
@@ -238,7 +238,11 @@ impl Server {
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://");
+        let address = line.trim_end().strip_prefix("listening on ");
+        let address = address.and_then(|url| {
+            let plain = url.strip_prefix("http://");
+            plain.or_else(|| url.strip_prefix("https://"))
+        });
         let address = address.unwrap_or_else(|| {
             panic!("{line:?}: {}", fs::read_to_string(&log).unwrap_or_default());
         });
@@ -448,8 +452,8 @@ pub(crate) struct Reply {
 impl Reply {
     /// Reads a reply up to its end or the connection's.
     #[track_caller]
-    pub(crate) fn read(tcp: TcpStream) -> Reply {
-        let mut reader = BufReader::new(tcp);
+    pub(crate) fn read(stream: impl Read) -> Reply {
+        let mut reader = BufReader::new(stream);
         let mut reply = Reply::head(&mut reader);
         let mut body = Vec::new();
         if reply.headers.get("transfer-encoding").map(String::as_str) == Some("chunked") {

@@ -38,11 +38,13 @@
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `limits` | how much of anything a client may have, and what it gets that wants more |
 //! | `log` | a standard error that cannot be written |
+//! | `tls` | what is served over TLS; `certificates` makes the certificates |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
 mod abuse;
 mod access;
 mod broken;
+mod certificates;
 mod check;
 mod clients;
 mod commands;
@@ -76,5 +78,6 @@ mod service;
 mod slices;
 mod strangers;
 mod times;
+mod tls;
 mod tools;
 mod values;

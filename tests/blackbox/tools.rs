@@ -184,7 +184,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 #[test]
-#[ignore = "needs gzip, sqlite3 and curl: tests/run installs them"]
+#[ignore = "needs gzip, sqlite3, openssl and curl: tests/run installs them"]
 fn every_command_of_the_readmes_recipes_works_as_printed() {
     let folder = folder();
     // The commands in order, but for the three that build the project, which are its first, and for those
@@ -195,7 +195,8 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
         .flat_map(|block| block.split("```").next().unwrap().lines())
         .collect();
     assert!(commands.len() >= 9, "{commands:?}");
-    let ports = [":5000", ":5001", ":5002"].map(|port| (port, format!(":{}", free_port())));
+    let ports =
+        [":5000", ":5001", ":5002", ":5003"].map(|port| (port, format!(":{}", free_port())));
     let mut script = format!(
         "set -e; export FLOWS__SERVER__LISTEN=127.0.0.1{}\n",
         ports[0].1
@@ -227,6 +228,7 @@ fn every_command_of_the_readmes_recipes_works_as_printed() {
             "kept 100000 lines in flows.db (ids 1 to 100000), rejected none",
             "stream flows: table flows, ordered by (time, id)",
             "listening on http://127.0.0.1:",
+            "listening on https://127.0.0.1:",
             "<record><id>",
             "id,time,duration,src_comp",
             "HTTP/1.1 200 OK",
