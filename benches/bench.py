@@ -539,7 +539,7 @@ def first_bytes(paths):
 def memory(paths):
     def peak(count, query, coding):
         # Large streams get three quarters of the connections.
-        with Server(paths["even.db"], FLOWS__DATABASE__POOL_SIZE="86") as server:
+        with Server(paths["even.db"], FLOWS__DATABASE__POOL_SIZE="86", FLOWS__SERVER__STREAMS="86") as server:
             connections = [server.connect() for _ in range(count)]
             for connection in connections:
                 connection.sendall(request(f"{STREAM}?{query}", coding))

@@ -223,7 +223,11 @@ fn slow_clients_hold_the_scan_and_no_memory() {
     let folder = folder();
     let path = generated(folder.path(), 300_000);
     // Large streams get three quarters of the connections.
-    let server = Server::with(folder.path(), &path, "[database]\npool_size = 85\n");
+    let server = Server::with(
+        folder.path(),
+        &path,
+        "[server]\nstreams = 85\n[database]\npool_size = 85\n",
+    );
     // 64 streams of some 40 MiB each, of which nothing is read but the head.
     let mut readers: Vec<_> = (0..64).map(|_| BufReader::new(server.ask(FLOWS))).collect();
     for reader in &mut readers {
@@ -374,7 +378,8 @@ fn without_a_free_connection_there_is_a_503_with_retry_after() {
 #[test]
 fn a_thousand_waiting_requests_are_served_in_turn() {
     let folder = folder();
-    let configuration = "[database]\npool_size = 2\nwait_ms = 60000\n";
+    let configuration =
+        "[server]\nconnections_per_address = 1000\n[database]\npool_size = 2\nwait_ms = 60000\n";
     let server = Server::with(
         folder.path(),
         &generated(folder.path(), 300_000),
