@@ -30,6 +30,7 @@
 //! | `init` | `flows init` |
 //! | `configuration` | file, environment, flags |
 //! | `reload` | SIGHUP |
+//! | `operations` | what docs/operations.md prints |
 //! | `service` | under a service manager: what it is told, the sockets that it passes |
 //! | `databases` | several databases behind one server |
 //! | `access` | tokens: who may read what |
@@ -65,6 +66,7 @@ mod limits;
 mod lists;
 mod log;
 mod negotiation;
+mod operations;
 mod positions;
 mod proxy;
 mod pull;
