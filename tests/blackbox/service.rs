@@ -134,3 +134,11 @@ fn what_is_no_tcp_socket_that_listens_is_refused() {
         );
     }
 }
+
+#[test]
+#[ignore = "needs tests/.venv; run by tests/run"]
+fn sockets_that_others_can_reach_need_tokens_too() {
+    let folder = folder();
+    let ran = Ran::from(activated(folder.path(), "tcp,any").output().unwrap());
+    ran.failed(2, &["can reach 0.0.0.0", "insecure = true"]);
+}
