@@ -23,14 +23,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flows_formats::Registry;
-use serde::Deserialize;
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer};
+use tracing::level_filters::LevelFilter;
 
 use crate::definition::Stream;
+use crate::log::{self, FORMATS, LEVELS};
 pub use auth::{Auth, EXPIRY, Expiry, TOKEN_NAME, Token, is_token_name};
 pub use streams::is_name as is_stream_name;
 pub(crate) use streams::is_parameter;
 pub use values::is_address;
-use values::{address, many_seconds, millis, origins, path, seconds, whole};
+use values::{address, many_seconds, millis, named, networks, origins, path, seconds, whole};
 
 /// The text of `config/flows.toml`: every key, commented, at its default.
 pub const DEFAULTS: &str = include_str!("../config/flows.toml");
@@ -51,6 +54,8 @@ pub struct Config {
     pub database: Database,
     /// `[databases.NAME]`
     pub databases: Vec<Database>,
+    /// `[log]`
+    pub log: Log,
     /// `[compression]`
     pub compression: Compression,
     /// `[auth]`
@@ -107,6 +112,9 @@ pub struct Server {
     /// `server.shutdown_seconds`: the time running streams get to finish when the server stops.
     #[serde(rename = "shutdown_seconds", deserialize_with = "seconds::<_, 0>")]
     pub shutdown: Duration,
+    /// `server.proxies`: who is believed about the address of the client that it speaks for.
+    #[serde(deserialize_with = "networks")]
+    pub proxies: Vec<IpNet>,
     /// `[server.tls]`: with it `https` is spoken, and nothing else.
     pub tls: Option<Tls>,
 }
@@ -121,6 +129,26 @@ pub struct Tls {
     /// `server.tls.key`: the private key of the server's certificate; PEM.
     #[serde(deserialize_with = "path")]
     pub key: PathBuf,
+}
+
+/// What the log says, and how.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section")]
+pub struct Log {
+    /// `log.level`, one of [`LEVELS`].
+    #[serde(deserialize_with = "level")]
+    pub level: LevelFilter,
+    /// `log.format`, one of [`FORMATS`].
+    #[serde(deserialize_with = "format")]
+    pub format: log::Format,
+}
+
+fn level<'de, D: Deserializer<'de>>(value: D) -> Result<LevelFilter, D::Error> {
+    named(value, &LEVELS)
+}
+
+fn format<'de, D: Deserializer<'de>>(value: D) -> Result<log::Format, D::Error> {
+    named(value, &FORMATS)
 }
 
 /// The SQLite file and the pool of connections to it.
@@ -239,6 +267,7 @@ impl Config {
             server,
             database,
             databases,
+            log,
             compression,
             auth,
             streams,
@@ -261,6 +290,7 @@ impl Config {
             server,
             database,
             databases,
+            log,
             compression,
             auth,
             streams,

@@ -13,6 +13,8 @@
 //! | `http/access.rs` | who asks, and what they may read; `http/credentials.rs`: the token that they show |
 //! | `http/quota.rs` | how much the holder of a token may ask for |
 //! | `http/cors.rs` | which pages of other origins may read replies |
+//! | `http/client_address.rs` | whose request it is, behind proxies |
+//! | `http/trace.rs` | the trace that it is a part of |
 //! | `http/target.rs` | path → stream and extension |
 //! | `http/parameters.rs` | query string → what to read, format and its options |
 //! | `http/filters.rs` | one filter of a column |
@@ -24,17 +26,23 @@
 //! | `http/catalogue.rs` | what there is: streams, and their columns in several dialects |
 //! | `http/reply.rs` | head and body of a stream |
 //! | `http/body.rs` | the body, and the log line when it ends |
+//! | `http/ending.rs` | how a reply ended |
+//! | `http/line.rs` | the log line of a request |
+//! | `http/selected.rs` | what a request reads, for the log |
 //! | `http/problem.rs` | errors as `application/problem+json` (RFC 9457) |
 
 mod access;
 mod addresses;
 mod body;
 mod catalogue;
+mod client_address;
 mod connection;
 mod cors;
 mod credentials;
+mod ending;
 mod filters;
 mod instants;
+mod line;
 pub mod listeners;
 mod negotiation;
 mod operators;
@@ -45,10 +53,12 @@ mod quota;
 mod refused;
 mod reply;
 mod request;
+mod selected;
 pub mod server;
 mod target;
 mod tcp;
 pub mod tls;
+mod trace;
 mod wire;
 
 use std::convert::Infallible;

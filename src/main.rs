@@ -19,13 +19,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{ADDRESS, Config, DEFAULT_FILE, is_address, plain};
+use flows::config::{self, ADDRESS, Config, DEFAULT_FILE, is_address, plain};
 use flows::definition::Stream;
 use flows::http::tls;
 use flows::lanl::generate::Lines;
 use flows::lanl::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
-use flows::log;
+use flows::log::{self, FORMATS, LEVELS};
 use flows::pull::{Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
@@ -34,6 +34,7 @@ use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
 use serve::{Bound, serve_checked};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::level_filters::LevelFilter;
 
 /// Streams time-stamped records out of a database over HTTP, in the format the client names.
 ///
@@ -52,7 +53,8 @@ enum Command {
     /// Checks configuration and database first, as `flows check` does. The address really bound (those, of a
     /// name that has several) is the one line on standard output; the log goes to standard error. At the first signal running
     /// streams get server.shutdown_seconds to finish; a second one quits at once. SIGHUP reads the configuration
-    /// again: streams, who may read, compression and [server] but for its address; what is wrong leaves what runs.
+    /// again: streams, who may read, compression, log.level and [server] but for its address; what is wrong leaves
+    /// what runs.
     /// Under a service manager such as systemd, TCP sockets that it passes (LISTEN_FDS) take the place of the
     /// address, and it is told of start, reload and stop (NOTIFY_SOCKET).
     Serve {
@@ -61,6 +63,8 @@ enum Command {
         /// Listen here, instead of at server.listen; port 0 takes a free one, a name all its addresses
         #[arg(long, value_name = "ADDR", value_parser = address)]
         listen: Option<String>,
+        #[command(flatten)]
+        logged: Logged,
     },
     /// Load LANL's flows into the table of the stream `flows`
     ///
@@ -95,6 +99,8 @@ enum Command {
         /// Listen here, such as localhost:5001; port 0 takes a free one
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000", value_parser = address)]
         listen: String,
+        #[command(flatten)]
+        logged: Logged,
     },
     /// List the formats that clients can name, or tell all about one
     Formats {
@@ -171,6 +177,33 @@ enum TokenCommand {
     /// sends it in the header Authorization: Bearer TOKEN. The section has its hash; paste it into the
     /// configuration file, and send the server SIGHUP. Nothing is read or written.
     New(token::New),
+}
+
+#[derive(clap::Args)]
+struct Logged {
+    /// What the log says, instead of log.level: error, warn, info or debug
+    #[arg(long, value_name = "LEVEL", value_parser = |name: &str| named(name, &LEVELS))]
+    log_level: Option<LevelFilter>,
+    /// What a line of the log is, instead of log.format: text or json
+    #[arg(long, value_name = "FORMAT", value_parser = |name: &str| named(name, &FORMATS))]
+    log_format: Option<log::Format>,
+}
+
+impl Logged {
+    /// Replaces what the configuration says.
+    fn replace(&self, log: &mut config::Log) {
+        log.level = self.log_level.unwrap_or(log.level);
+        log.format = self.log_format.unwrap_or(log.format);
+    }
+}
+
+/// One of these, by its name.
+fn named<T: Copy>(name: &str, all: &[(&str, T)]) -> Result<T, String> {
+    let found = all.iter().find(|(known, _)| *known == name);
+    found.map(|(_, meant)| *meant).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        format!("it must be {}", names.join(" or "))
+    })
 }
 
 #[derive(clap::Args)]
@@ -277,11 +310,16 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve { configured, listen } => serve_checked(Box::new(move || {
+        Command::Serve {
+            configured,
+            listen,
+            logged,
+        } => serve_checked(Box::new(move || {
             let mut config = configured.load()?;
             if let Some(listen) = &listen {
                 config.server.listen.clone_from(listen);
             }
+            logged.replace(&mut config.log);
             Ok(config)
         })),
         Command::Import {
@@ -300,7 +338,11 @@ fn run(command: Command) -> anyhow::Result<()> {
             )?;
             Ok(())
         }
-        Command::Demo { rows, listen } => demo(rows, listen),
+        Command::Demo {
+            rows,
+            listen,
+            logged,
+        } => demo(rows, listen, &logged),
         Command::Formats { name, json } => formats(name.as_deref(), json),
         Command::Pull {
             url,
@@ -436,11 +478,12 @@ impl Signals {
     }
 }
 
-fn demo(rows: u64, listen: String) -> anyhow::Result<()> {
+fn demo(rows: u64, listen: String, logged: &Logged) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("flows-demo-").tempdir()?;
     let mut config = Config::load(None, &Registry::load()?).context(Usage)?;
     config.database.path = folder.path().join("demo.db");
     config.server.listen = listen;
+    logged.replace(&mut config.log);
     config.server.shutdown = Duration::ZERO;
     // Before all the records are made for nothing.
     let bound = Bound::new(&config, Vec::new(), strangers::WAY_OUT_OF_DEMO)?;
@@ -448,7 +491,7 @@ fn demo(rows: u64, listen: String) -> anyhow::Result<()> {
     let lines = bar.wrap_read(Lines::new(rows, 0));
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;
     import_interruptibly(source, &config, false, bar)?;
-    log::start().context("cannot start the log")?;
+    log::start(config.log.level, config.log.format).context("cannot start the log")?;
     bound.serve(config, None, |addresses| {
         let Some(address) = addresses.first() else {
             return Ok(());

@@ -45,7 +45,8 @@ impl Config {
             .collect()
     }
 
-    /// Takes over what only a restart can change: where the server listens, and the databases that are `open`.
+    /// Takes over what only a restart can change: where the server listens, what a line of the log is, and the
+    /// databases that are `open`.
     /// Says of which keys that was another value.
     pub fn keep<'a>(
         &mut self,
@@ -56,6 +57,10 @@ impl Config {
         if self.server.listen != running.server.listen {
             self.server.listen.clone_from(&running.server.listen);
             kept.push("server.listen".to_owned());
+        }
+        if self.log.format != running.log.format {
+            self.log.format = running.log.format;
+            kept.push("log.format".to_owned());
         }
         for open in open {
             let mut all = std::iter::once(&mut self.database).chain(&mut self.databases);

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::auth::RawAuth;
 use super::streams::RawStream;
-use super::{Compression, ConfigError, DEFAULTS, Database, Server};
+use super::{Compression, ConfigError, DEFAULTS, Database, Log, Server};
 use crate::suggest::nearest;
 
 const ENVIRONMENT: &str = "the environment";
@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) database: Database,
     #[serde(default)]
     pub(super) databases: BTreeMap<String, Database>,
+    pub(super) log: Log,
     pub(super) compression: Compression,
     pub(super) auth: RawAuth,
     pub(super) streams: Vec<RawStream>,

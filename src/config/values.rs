@@ -1,10 +1,11 @@
 //! Values that must lie within bounds, or look like something.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -102,6 +103,36 @@ fn is_origin(text: &str) -> bool {
         })
     };
     text == "*" || is_of("https://", ":443") || is_of("http://", ":80")
+}
+
+/// Networks, or addresses: a list, or one string with commas in it, as in the environment.
+pub(super) fn networks<'de, D: Deserializer<'de>>(value: D) -> Result<Vec<IpNet>, D::Error> {
+    let network = |text: &str| {
+        let text = text.trim();
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or(address).ok()
+    };
+    let networks = |value: &Value| match value {
+        Value::String(text) if text.trim().is_empty() => Some(Vec::new()),
+        Value::String(text) => text.split(',').map(network).collect(),
+        Value::Array(list) => list.iter().map(|text| network(text.as_str()?)).collect(),
+        _ => None,
+    };
+    let allowed = "a list of addresses or networks, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
+    read(value, networks, allowed)
+}
+
+/// One of these, by its name.
+pub(super) fn named<'de, D: Deserializer<'de>, T: Copy>(
+    value: D,
+    all: &[(&str, T)],
+) -> Result<T, D::Error> {
+    let meant = |value: &Value| {
+        let found = all.iter().find(|(name, _)| value.as_str() == Some(name));
+        found.map(|(_, meant)| *meant)
+    };
+    let names: Vec<_> = all.iter().map(|(name, _)| format!("{name:?}")).collect();
+    read(value, meant, names.join(" or "))
 }
 
 /// The path of a file.

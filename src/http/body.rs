@@ -5,10 +5,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use warp::Stream;
+use warp::http::StatusCode;
 
+use super::ending::Ending;
+use super::line::ended;
 use super::parameters::StreamRequest;
 use super::request::Shared;
-use crate::selection::{Order, Part, Position};
+use super::selected;
 use crate::stream::{Boundary, Chunk, Chunks, StreamError};
 
 /// A body that yields a document's chunks. When it is dropped it logs how the request ended.
@@ -45,7 +48,7 @@ impl Stream for Body {
         }
         loop {
             if body.log.complete {
-                body.log.ended("complete");
+                body.log.ended(Ending::Complete, "complete");
                 return Poll::Ready(None);
             }
             match ready!(body.chunks.poll_next(context)) {
@@ -56,7 +59,8 @@ impl Stream for Body {
                     }
                 }
                 Err(error) => {
-                    body.log.ended(format!("broken: {error}"));
+                    let how = format!("broken: {error}");
+                    body.log.ended(Ending::Failed, how);
                     // An error makes hyper drop the connection with whatever it has not written yet.
                     // One pending poll lets it write: the client gets the head and sees a broken body.
                     body.error = Some(error);
@@ -77,24 +81,32 @@ pub(super) struct Log {
     format: &'static str,
     coding: &'static str,
     window: String,
+    filters: Option<String>,
+    columns: Option<String>,
+    /// The status of the reply, once it has a head.
+    status: Option<u16>,
     records: u64,
     replaced: u64,
     bytes: u64,
     /// How many slices, written at once, the document has so far.
     slices: u64,
     complete: bool,
-    ended: Option<String>,
+    ended: Option<(Ending, String)>,
 }
 
 impl Log {
     pub(super) fn new(asked: &StreamRequest) -> Log {
+        asked.request.may_tell();
         Log {
             request: Shared::clone(&asked.request),
             stream: asked.view.stream.name.clone(),
             database: asked.view.stream.database.clone(),
             format: asked.format.name,
             coding: asked.coding.name(),
-            window: window(asked),
+            window: selected::window(asked),
+            filters: selected::filters(asked),
+            columns: selected::columns(asked),
+            status: None,
             records: 0,
             replaced: 0,
             bytes: 0,
@@ -113,49 +125,33 @@ impl Log {
         self.complete = chunk.boundary == Boundary::Document;
     }
 
-    /// Says how the request ended, unless that was said already.
-    pub(super) fn ended(&mut self, how: impl Into<String>) {
-        self.ended.get_or_insert_with(|| how.into());
+    /// Says the status of the reply, whose head is written now.
+    pub(super) fn begins(&mut self, status: StatusCode) {
+        self.status = Some(status.as_u16());
     }
-}
 
-/// What is read, in words: `(AFTER..UNTIL] limit N by id, 2 filters`.
-fn window(asked: &StreamRequest) -> String {
-    let StreamRequest { view, range, .. } = asked;
-    // After all records of a second: the second says it.
-    let bound = |bound: &Option<Position>| match bound {
-        None => String::new(),
-        Some(Position { key, id: Part::End }) => key.to_string(),
-        Some(position) => view.order.written(position, view.stream.ids()),
-    };
-    let mut window = format!("({}..{}]", bound(&range.after), bound(&range.until));
-    if let Some(limit) = range.limit {
-        window += &format!(" limit {limit}");
+    /// Says how the request ended, unless that was said already.
+    pub(super) fn ended(&mut self, ending: Ending, how: impl Into<String>) {
+        self.ended.get_or_insert_with(|| (ending, how.into()));
     }
-    if view.order == Order::Id {
-        window += " by id";
-    }
-    match view.filters.len() {
-        0 => {}
-        1 => window += ", 1 filter",
-        filters => window += &format!(", {filters} filters"),
-    }
-    window
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
         let dropped = || self.request.fate.reason();
-        let ended = self.ended.clone().unwrap_or_else(dropped);
-        tracing::info!(
-            id = self.request.id,
-            client = %self.request.peer.ip(),
-            token = self.request.caller.token(),
+        let (ending, ended) = self.ended.take().unwrap_or_else(dropped);
+        ended!(
+            self.request,
+            ending,
+            self.status.unwrap_or_default(),
             stream = self.stream,
             database = self.database,
             format = self.format,
             coding = self.coding,
             window = self.window,
+            filters = self.filters,
+            columns = self.columns,
+            status = self.status,
             records = self.records,
             bytes = self.bytes,
             slices = self.slices.max(1),

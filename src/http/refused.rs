@@ -61,8 +61,9 @@ async fn say(wire: Arc<Wire>, head: &[u8], problem: &Problem) {
     let id = request::random_id();
     let reply = written(problem, &id, !head.starts_with(b"HEAD "));
     let line = shortened(&request_line(head));
-    let client = wire.peer().ip();
-    tracing::info!(id, %client, request = line, ended = problem.to_string());
+    let client = wire.peer().ip().to_canonical();
+    let status = problem.status().as_u16();
+    tracing::info!(id, %client, request = line, status, ended = problem.to_string());
     wire.answering();
     let mut socket = Socket(wire);
     let part = async {

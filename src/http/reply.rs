@@ -8,6 +8,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use super::body::{Body, Log};
+use super::ending::Ending;
 use super::negotiation::VARIES;
 use super::parameters::{Resolved, StreamRequest};
 use super::problem::Problem;
@@ -16,10 +17,6 @@ use crate::store::StoreError;
 use crate::stream::connections::Lease;
 use crate::stream::{self, Boundary, ContentCoding, ReplyEnd, StreamError};
 
-/// Marks a reply whose log line is written when its body ends.
-#[derive(Clone, Copy)]
-pub(super) struct LogsItself;
-
 /// Streams what was asked for.
 pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
     let request = &asked.request;
@@ -27,33 +24,36 @@ pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
     let end;
     let mut response = match begin(&asked, lease, &mut log).await {
         Ok(Begun::Complete(mut first)) => {
-            log.ended(if request.head {
-                "complete, head only"
-            } else {
-                "complete"
-            });
+            log.begins(StatusCode::OK);
+            log.ended(
+                Ending::Complete,
+                if request.head { HEAD_ONLY } else { "complete" },
+            );
             end = first.end.take();
             Response::new(first.bytes.into())
         }
         Ok(Begun::Streaming(mut first, chunks)) => {
             end = first.end.take();
+            log.begins(StatusCode::OK);
             if request.head {
-                log.ended("complete, head only");
+                log.ended(Ending::Complete, HEAD_ONLY);
             }
             warp::reply::stream(Body::new(first, chunks, log)).into_response()
         }
         Err(problem) => {
-            log.ended(problem.to_string());
+            log.begins(problem.status());
+            log.ended(Ending::Complete, problem.to_string());
             let mut response = problem.response();
             response.headers_mut().insert(VARY, VARIES);
-            response.extensions_mut().insert(LogsItself);
             return response;
         }
     };
     describe(response.headers_mut(), &asked, end.unwrap_or_default());
-    response.extensions_mut().insert(LogsItself);
     response
 }
+
+/// How a request for a head ends.
+const HEAD_ONLY: &str = "complete, head only";
 
 /// A reply whose head can be written.
 enum Begun {

@@ -1,7 +1,8 @@
 //! Who asks: the request's id and HTTP version; and what no request may have.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -11,8 +12,10 @@ use warp::{Filter, Rejection};
 
 use super::App;
 use super::access::Caller;
+use super::client_address::client;
 use super::problem::Problem;
 use super::quota::Running;
+use super::trace::Trace;
 use super::wire::{Fate, Wire};
 use crate::token::is_in_url;
 
@@ -27,7 +30,11 @@ pub(super) struct Request {
     /// The stream that it is counted as.
     pub(super) running: OnceLock<Running>,
     /// Who sent it.
-    pub(super) peer: SocketAddr,
+    pub(super) client: IpAddr,
+    /// The proxy that it came through, if it is one that is believed.
+    pub(super) proxy: Option<IpAddr>,
+    /// The trace that it is a part of, if it says so.
+    pub(super) trace: Option<Trace>,
     /// The client's `X-Request-Id` where it is sane, else one of ours.
     pub(super) id: String,
     /// The path and query, as sent.
@@ -45,6 +52,8 @@ pub(super) struct Request {
     pub(super) started: Instant,
     /// Why its reply may end before its end.
     pub(super) fate: Arc<Fate>,
+    /// Whether someone has taken it upon itself to write its line in the log.
+    told: AtomicBool,
 }
 
 impl Request {
@@ -55,12 +64,16 @@ impl Request {
         if is_in_url(&uri) {
             refused = Some(Problem::token_in_url());
         }
+        let peer = wire.peer().ip().to_canonical();
+        let client = client(peer, request.headers(), &app.server.proxies);
         Request {
             app,
             caller,
             refused,
             running: OnceLock::new(),
-            peer: wire.peer(),
+            client,
+            proxy: (client != peer).then_some(peer),
+            trace: Trace::of(request.headers()),
             id: id(request.headers()),
             uri,
             head: request.method() == Method::HEAD,
@@ -69,7 +82,13 @@ impl Request {
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
             fate: wire.fate(),
+            told: AtomicBool::new(false),
         }
+    }
+
+    /// Whether its line in the log is for whoever asks: it is for the first one.
+    pub(super) fn may_tell(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -23,18 +23,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use warp::Filter;
-use warp::http::HeaderValue;
 use warp::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use warp::http::{HeaderValue, Method};
 use warp::reply::Response;
 
 use super::App;
 use super::addresses::Addresses;
 use super::cors::Cors;
+use super::ending::Ending;
+use super::line::ended;
 use super::listeners::Listeners;
 use super::problem::{Problem, Why, shortened};
 use super::refused::{self, Refused};
-use super::reply::LogsItself;
-use super::request::Request;
+use super::request::{Request, Shared};
 use super::tcp::Tcp;
 use super::tls::{self, Greeted};
 use super::wire::{Socket, Wire};
@@ -275,10 +276,15 @@ async fn answer<S>(
 where
     S: Service<hyper::Request<Incoming>, Response = Response, Error = Infallible>,
 {
-    let known = Arc::new(Request::new(&request, app, wire));
     let method = request.method().clone();
+    let known = Arc::new(Request::new(&request, app, wire));
     request.extensions_mut().insert(Arc::clone(&known));
     let cors = Cors::of(&known.app.server.cors_origins, &request);
+    let mut line = Line {
+        request: Arc::clone(&known),
+        method,
+        reply: None,
+    };
     let url_bytes = known.app.server.url_bytes;
     let mut response = if known.uri.len() > url_bytes {
         Problem::url_too_long(url_bytes).response()
@@ -299,17 +305,47 @@ where
     response
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, nosniff);
-    if response.extensions().get::<LogsItself>().is_none() {
-        let why = response.extensions().get::<Why>().map(|why| why.0.as_str());
-        tracing::info!(
-            id = known.id,
-            client = %known.peer.ip(),
-            %method,
-            token = known.caller.token(),
-            uri = shortened(&redacted_url(&known.uri, false)),
-            ms = known.started.elapsed().as_millis() as u64,
-            ended = why.unwrap_or("complete"),
+    let why = response.extensions_mut().remove::<Why>();
+    line.reply = Some((response.status().as_u16(), why));
+    Ok(response.map(|body| wire.carry(body)))
+}
+
+/// Logs a request when it is dropped, unless its reply does.
+struct Line {
+    request: Shared,
+    method: Method,
+    /// The status of the reply, and the reason for it. None is sent to a client that has left before.
+    reply: Option<(u16, Option<Why>)>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Line {
+            request,
+            method,
+            reply,
+        } = self;
+        // A stream's line is written when its body ends.
+        if !request.may_tell() {
+            return;
+        }
+        let status = reply.as_ref().map(|(status, _)| *status);
+        let (ending, ended) = match reply.take() {
+            None => request.fate.reason(),
+            Some((_, why)) => {
+                let why = why.map_or_else(|| "complete".to_owned(), |why| why.0);
+                (Ending::Complete, why)
+            }
+        };
+        ended!(
+            request,
+            ending,
+            status.unwrap_or_default(),
+            method = method.as_str(),
+            uri = shortened(&redacted_url(&request.uri, false)),
+            status,
+            ms = request.started.elapsed().as_millis() as u64,
+            ended,
         );
     }
-    Ok(response.map(|body| wire.carry(body)))
 }

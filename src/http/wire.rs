@@ -23,6 +23,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::tcp::{Raw, Tcp};
 
+use super::ending::Ending;
+
 /// As much of a request's head as is kept, to say what is wrong with it.
 const HEAD_BYTES: usize = 1024;
 
@@ -74,19 +76,21 @@ pub(super) struct Fate {
 
 impl Fate {
     /// Whoever drops a reply half-way does so because its client has gone, or is made to.
-    pub(super) fn reason(&self) -> String {
+    pub(super) fn reason(&self) -> (Ending, String) {
         if let Some(stalled) = self.stalled.get() {
             let seconds = stalled.as_secs();
-            return format!("stalled: the client took nothing of it for {seconds} s");
+            let how = format!("stalled: the client took nothing of it for {seconds} s");
+            return (Ending::Stalled, how);
         }
         if let Some(overdue) = self.overdue.get() {
             let seconds = overdue.as_secs();
-            return format!("broken: it took longer than {seconds} s (server.stream_seconds)");
+            let how = format!("broken: it took longer than {seconds} s (server.stream_seconds)");
+            return (Ending::TooLong, how);
         }
         if self.breaking.load(Ordering::Relaxed) {
-            return "broken: the server stopped".to_owned();
+            return (Ending::ShutDown, "broken: the server stopped".to_owned());
         }
-        "client left".to_owned()
+        (Ending::ClientLeft, "client left".to_owned())
     }
 }
 

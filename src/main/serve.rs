@@ -28,7 +28,7 @@ type Load = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
 pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
     let sockets = service::sockets()?;
     let config = load()?;
-    log::start().context("cannot start the log")?;
+    log::start(config.log.level, config.log.format).context("cannot start the log")?;
     let Checked {
         mut errors,
         warnings,
@@ -201,6 +201,7 @@ async fn reload(
         let wrong = changed.is_err();
         match changed {
             Ok((config, app)) => {
+                log::set_level(config.log.level);
                 apps.send_replace(Arc::new(app));
                 tracing::info!(
                     streams = config.streams.len(),

@@ -38,7 +38,7 @@
 //! | `strangers` | addresses that more than this machine can reach |
 //! | `descriptors` | how many files and sockets the process may open |
 //! | `limits` | how much of anything a client may have, and what it gets that wants more |
-//! | `log` | a standard error that cannot be written |
+//! | `log` | what a line of the log says; a standard error that cannot be written |
 //! | `tls` | what is served over TLS; `certificates` makes the certificates |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
