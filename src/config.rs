@@ -33,7 +33,9 @@ pub use auth::{Auth, EXPIRY, Expiry, TOKEN_NAME, Token, is_token_name};
 pub use streams::is_name as is_stream_name;
 pub(crate) use streams::is_parameter;
 pub use values::is_address;
-use values::{address, many_seconds, millis, named, networks, origins, path, seconds, whole};
+use values::{
+    address, many_seconds, millis, named, networks, no_address, origins, path, seconds, whole,
+};
 
 /// The text of `config/flows.toml`: every key, commented, at its default.
 pub const DEFAULTS: &str = include_str!("../config/flows.toml");
@@ -56,6 +58,8 @@ pub struct Config {
     pub databases: Vec<Database>,
     /// `[log]`
     pub log: Log,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[compression]`
     pub compression: Compression,
     /// `[auth]`
@@ -141,6 +145,15 @@ pub struct Log {
     /// `log.format`, one of [`FORMATS`].
     #[serde(deserialize_with = "format")]
     pub format: log::Format,
+}
+
+/// Where the server can be watched.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a section")]
+pub struct Metrics {
+    /// `metrics.listen`, an [`is_address`]; none is where streams are.
+    #[serde(deserialize_with = "no_address")]
+    pub listen: Option<String>,
 }
 
 fn level<'de, D: Deserializer<'de>>(value: D) -> Result<LevelFilter, D::Error> {
@@ -268,6 +281,7 @@ impl Config {
             database,
             databases,
             log,
+            metrics,
             compression,
             auth,
             streams,
@@ -291,6 +305,7 @@ impl Config {
             database,
             databases,
             log,
+            metrics,
             compression,
             auth,
             streams,

@@ -29,6 +29,8 @@
 //! | `http/ending.rs` | how a reply ended |
 //! | `http/line.rs` | the log line of a request |
 //! | `http/selected.rs` | what a request reads, for the log |
+//! | `http/health.rs` | `/healthz`, `/readyz` |
+//! | `http/metrics.rs` | what is counted, and `/metrics` |
 //! | `http/problem.rs` | errors as `application/problem+json` (RFC 9457) |
 
 mod access;
@@ -41,9 +43,11 @@ mod cors;
 mod credentials;
 mod ending;
 mod filters;
+mod health;
 mod instants;
 mod line;
 pub mod listeners;
+mod metrics;
 mod negotiation;
 mod operators;
 mod parameters;
@@ -70,6 +74,8 @@ use warp::Filter;
 use warp::reply::Response;
 
 use access::Access;
+use health::Health;
+use metrics::{Counted, Metrics};
 use tls::TlsError;
 
 use crate::config::{Config, Database, Server};
@@ -94,6 +100,12 @@ pub struct App {
     databases: Vec<(Database, Connections)>,
     /// The codings of replies, best first.
     codings: [ContentCoding; 3],
+    /// What is counted, since the server started.
+    metrics: Arc<Metrics>,
+    /// What is known of the databases, and whether the server stops.
+    health: Arc<Health>,
+    /// Whether `/metrics` has a listener of its own.
+    metrics_apart: bool,
 }
 
 /// A stream that is served.
@@ -103,6 +115,8 @@ struct Served {
     view: Arc<View>,
     /// The connections to its database.
     connections: Connections,
+    /// What is counted of it.
+    counted: Arc<Counted>,
 }
 
 /// Why a configuration cannot be served.
@@ -139,7 +153,10 @@ impl App {
             let connections = Connections::new(store(database), database.wait, &on_loan, &places);
             (database.clone(), connections)
         });
-        App::over(databases.collect(), config, formats, None)
+        let databases: Vec<_> = databases.collect();
+        let metrics = Arc::new(Metrics::new(&databases));
+        let health = Arc::new(Health::new(databases.len()));
+        App::over(databases, metrics, health, config, formats, None)
     }
 
     /// The application after the configuration has changed, over the connections that there are.
@@ -156,11 +173,22 @@ impl App {
                 *connections = connections.with(&places);
             }
         }
-        App::over(databases, config, formats, Some(&self.access))
+        let metrics = Arc::clone(&self.metrics);
+        let health = Arc::clone(&self.health);
+        App::over(
+            databases,
+            metrics,
+            health,
+            config,
+            formats,
+            Some(&self.access),
+        )
     }
 
     fn over(
         databases: Vec<(Database, Connections)>,
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
         config: &Config,
         formats: Registry,
         before: Option<&Access>,
@@ -174,6 +202,7 @@ impl App {
             Ok::<_, AppError>(Served {
                 view: Arc::new(View::all(Arc::clone(stream))),
                 connections: connections.clone(),
+                counted: metrics.stream(&stream.name),
             })
         };
         let streams = config.streams.iter().map(served);
@@ -187,6 +216,9 @@ impl App {
             formats,
             databases,
             codings: ContentCoding::all(&config.compression),
+            metrics,
+            health,
+            metrics_apart: config.metrics.listen.is_some(),
         })
     }
 
@@ -194,6 +226,25 @@ impl App {
     pub fn databases(&self) -> impl Iterator<Item = &Database> {
         self.databases.iter().map(|(database, _)| database)
     }
+}
+
+/// Where a request comes in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Listener {
+    /// Where streams are.
+    Main,
+    /// `metrics.listen`
+    Metrics,
+}
+
+/// The routes of `metrics.listen`.
+fn metrics_routes()
+-> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    metrics::metrics(Listener::Metrics)
+        .or(health::health(Listener::Metrics))
+        .unify()
+        .recover(problem::recover)
+        .unify()
 }
 
 /// Every route there is. Requests need the extension that [`server`] puts on them.
@@ -209,6 +260,10 @@ fn routes() -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + 
         .untuple_one()
         .then(reply::stream)
         .or(catalogue::catalogue())
+        .unify()
+        .or(health::health(Listener::Main))
+        .unify()
+        .or(metrics::metrics(Listener::Main))
         .unify()
         .recover(problem::recover)
         .unify()

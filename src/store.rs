@@ -24,12 +24,19 @@ pub trait Store: Send + Sync {
     /// A connection that is idle at this moment. Never waits for one; looks at no more than a file's name.
     fn idle(&self) -> Option<Box<dyn Connection>>;
 
+    /// How many connections are open and idle at this moment.
+    fn idle_count(&self) -> usize;
+
     /// A connection, opened now or handed back within `wait`. Blocks its thread.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when there is none in time; [`StoreError::Gone`] and
     /// [`StoreError::NotADatabase`] when there will be none.
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError>;
+
+    /// Whether each view can be read now, as far as its schema says. Takes none of the connections, and blocks
+    /// its thread.
+    fn probe(&self, views: &[Arc<View>]) -> Vec<Result<(), StoreError>>;
 
     /// How much a request may ask to be compared.
     fn limits(&self) -> Limits;

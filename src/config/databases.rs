@@ -58,6 +58,10 @@ impl Config {
             self.server.listen.clone_from(&running.server.listen);
             kept.push("server.listen".to_owned());
         }
+        if self.metrics.listen != running.metrics.listen {
+            self.metrics.listen.clone_from(&running.metrics.listen);
+            kept.push("metrics.listen".to_owned());
+        }
         if self.log.format != running.log.format {
             self.log.format = running.log.format;
             kept.push("log.format".to_owned());

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::auth::RawAuth;
 use super::streams::RawStream;
-use super::{Compression, ConfigError, DEFAULTS, Database, Log, Server};
+use super::{Compression, ConfigError, DEFAULTS, Database, Log, Metrics, Server};
 use crate::suggest::nearest;
 
 const ENVIRONMENT: &str = "the environment";
@@ -24,6 +24,7 @@ pub(super) struct Settings {
     #[serde(default)]
     pub(super) databases: BTreeMap<String, Database>,
     pub(super) log: Log,
+    pub(super) metrics: Metrics,
     pub(super) compression: Compression,
     pub(super) auth: RawAuth,
     pub(super) streams: Vec<RawStream>,

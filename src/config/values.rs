@@ -58,6 +58,15 @@ pub(super) fn address<'de, D: Deserializer<'de>>(value: D) -> Result<String, D::
     read(value, address, ADDRESS)
 }
 
+/// An address to listen on, or an empty string.
+pub(super) fn no_address<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let address = |value: &Value| {
+        let text = value.as_str()?;
+        (text.is_empty() || is_address(text)).then(|| (!text.is_empty()).then(|| text.to_owned()))
+    };
+    read(value, address, format_args!("{ADDRESS}, or \"\""))
+}
+
 /// Whether a server may listen there: an IP address, or the name of a host, and a port.
 ///
 /// ```

@@ -156,13 +156,6 @@ impl Caller {
         }
     }
 
-    /// Whether it may know all that there is: everybody where nothing says who may read, else the holder of a
-    /// token for all streams.
-    #[expect(dead_code, reason = "/metrics will ask")]
-    pub(super) fn reads_all(&self) -> bool {
-        self.reads_all
-    }
-
     /// What keeps a token from an answer whatever is asked for.
     fn problem(&self) -> Option<Problem> {
         let Kind::Holder(token, usage) = &self.kind else {
@@ -222,6 +215,21 @@ impl Request {
         }
         let detail = format!("there is no stream called {:?}", shortened(name));
         Err(Problem::not_found(detail).allowing(name, names(&caller.streams)))
+    }
+
+    /// Whether the caller may know all that there is: everybody where nothing says who may read, else the holder
+    /// of a token for all streams; 401 or 403 for others.
+    pub(super) fn knows_all(&self) -> Result<(), Problem> {
+        let caller = self.caller()?;
+        match &caller.kind {
+            _ if caller.reads_all => Ok(()),
+            Kind::Holder(token, _) => {
+                let detail = format!("the token {} may not read all streams", token.name);
+                let error = Some("insufficient_scope");
+                Err(Problem::challenge(StatusCode::FORBIDDEN, error, &detail))
+            }
+            Kind::Anybody | Kind::Anonymous => Err(self.without_token()),
+        }
     }
 
     /// Counts it as a stream that its token runs, as long as there is anything to be said of it; 429 when the

@@ -9,6 +9,7 @@ use warp::http::StatusCode;
 
 use super::ending::Ending;
 use super::line::ended;
+use super::metrics::{Reply, Running};
 use super::parameters::StreamRequest;
 use super::request::Shared;
 use super::selected;
@@ -91,6 +92,7 @@ pub(super) struct Log {
     /// How many slices, written at once, the document has so far.
     slices: u64,
     complete: bool,
+    _running: Running,
     ended: Option<(Ending, String)>,
 }
 
@@ -112,6 +114,7 @@ impl Log {
             bytes: 0,
             slices: 0,
             complete: false,
+            _running: asked.request.app.metrics.running(),
             ended: None,
         }
     }
@@ -128,6 +131,7 @@ impl Log {
     /// Says the status of the reply, whose head is written now.
     pub(super) fn begins(&mut self, status: StatusCode) {
         self.status = Some(status.as_u16());
+        self.request.app.metrics.begins(&self.request);
     }
 
     /// Says how the request ended, unless that was said already.
@@ -140,10 +144,19 @@ impl Drop for Log {
     fn drop(&mut self) {
         let dropped = || self.request.fate.reason();
         let (ending, ended) = self.ended.take().unwrap_or_else(dropped);
+        let status = self.status.unwrap_or_default();
+        let reply = Reply {
+            format: self.format,
+            coding: self.coding,
+            records: self.records,
+            bytes: self.bytes,
+        };
+        let metrics = &self.request.app.metrics;
+        metrics.ended(&self.request, ending, status, reply);
         ended!(
             self.request,
             ending,
-            self.status.unwrap_or_default(),
+            status,
             stream = self.stream,
             database = self.database,
             format = self.format,

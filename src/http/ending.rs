@@ -16,3 +16,17 @@ pub(super) enum Ending {
     /// The server stopped before its end.
     ShutDown,
 }
+
+impl Ending {
+    /// Its name in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Ending::Complete => "complete",
+            Ending::ClientLeft => "client_left",
+            Ending::Stalled => "stalled",
+            Ending::Failed => "failed",
+            Ending::TooLong => "too_long",
+            Ending::ShutDown => "shut_down",
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Errors as `application/problem+json` (RFC 9457): what is wrong, where, and the way out.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
@@ -33,6 +34,8 @@ struct Members {
     allowed: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     suggestion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    streams: Option<BTreeMap<String, String>>,
     #[serde(skip)]
     header: Option<(HeaderName, HeaderValue)>,
 }
@@ -56,6 +59,7 @@ impl Problem {
             value: None,
             allowed: None,
             suggestion: None,
+            streams: None,
             header: None,
         }))
     }
@@ -126,6 +130,12 @@ impl Problem {
             "the URL has a token in it, which logs and histories keep; send it in the header \
              Authorization: Bearer TOKEN, and have this one replaced if it was one",
         )
+    }
+
+    /// Says what is wrong with each of some streams.
+    pub(super) fn of_streams(mut self, reasons: BTreeMap<String, String>) -> Problem {
+        self.0.streams = Some(reasons);
+        self
     }
 
     /// Names the parameter and, where there is one, its value.

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use warp::http::StatusCode;
 
+use super::App;
 use super::operators::{self, lookalike};
 use super::problem::{Problem, shortened};
 use super::request;
@@ -32,10 +33,10 @@ pub(super) enum Refused {
 }
 
 /// Answers what did not become a request, if there was anything.
-pub(super) async fn answer(wire: Arc<Wire>, error: &Refused, server: &Server) {
+pub(super) async fn answer(wire: Arc<Wire>, error: &Refused, app: &App) {
     let (head, refused) = wire.take_refused();
     let line = request_line(&head);
-    let Some(problem) = problem(&line, &head, refused, error, server) else {
+    let Some(problem) = problem(&line, &head, refused, error, &app.server) else {
         tracing::debug!(%error, "connection ended");
         if matches!(error, Refused::Late) {
             // An idle connection has no reply that is broken off; encryption ends as it should.
@@ -43,27 +44,28 @@ pub(super) async fn answer(wire: Arc<Wire>, error: &Refused, server: &Server) {
         }
         return;
     };
-    say(wire, &head, &problem).await;
+    say(wire, &head, &problem, app).await;
 }
 
 /// Answers a client that speaks HTTP where TLS is spoken, and has begun to send its request.
-pub(super) async fn answer_plain(wire: Arc<Wire>) {
+pub(super) async fn answer_plain(wire: Arc<Wire>, app: &App) {
     let read = Socket(Arc::clone(&wire)).read(&mut [0; 1024]).await;
     if read.is_ok() {
         let (head, _) = wire.take_refused();
         let detail = "this port speaks TLS; the URL begins with https://, not http://";
-        say(wire, &head, &Problem::bad_request(detail)).await;
+        say(wire, &head, &Problem::bad_request(detail), app).await;
     }
 }
 
 /// Sends a problem document in the place of a reply, and hangs up.
-async fn say(wire: Arc<Wire>, head: &[u8], problem: &Problem) {
+async fn say(wire: Arc<Wire>, head: &[u8], problem: &Problem, app: &App) {
     let id = request::random_id();
     let reply = written(problem, &id, !head.starts_with(b"HEAD "));
     let line = shortened(&request_line(head));
     let client = wire.peer().ip().to_canonical();
     let status = problem.status().as_u16();
     tracing::info!(id, %client, request = line, status, ended = problem.to_string());
+    app.metrics.refused(status);
     wire.answering();
     let mut socket = Socket(wire);
     let part = async {

@@ -13,6 +13,7 @@ use warp::{Filter, Rejection};
 use super::App;
 use super::access::Caller;
 use super::client_address::client;
+use super::metrics::Counted;
 use super::problem::Problem;
 use super::quota::Running;
 use super::trace::Trace;
@@ -52,6 +53,8 @@ pub(super) struct Request {
     pub(super) started: Instant,
     /// Why its reply may end before its end.
     pub(super) fate: Arc<Fate>,
+    /// What is counted of the stream that it is for, once that is known.
+    pub(super) counted: OnceLock<Arc<Counted>>,
     /// Whether someone has taken it upon itself to write its line in the log.
     told: AtomicBool,
 }
@@ -82,6 +85,7 @@ impl Request {
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
             fate: wire.fate(),
+            counted: OnceLock::new(),
             told: AtomicBool::new(false),
         }
     }

@@ -33,6 +33,7 @@ use super::cors::Cors;
 use super::ending::Ending;
 use super::line::ended;
 use super::listeners::Listeners;
+use super::metrics::Reply;
 use super::problem::{Problem, Why, shortened};
 use super::refused::{self, Refused};
 use super::request::{Request, Shared};
@@ -75,6 +76,7 @@ pub async fn serve(
                         if let Some(parting) = refused {
                             connections.spawn(parting);
                         }
+                        apps.borrow().metrics.refused(429);
                         continue;
                     };
                     let hang_up = HangUp {
@@ -106,6 +108,7 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
+    apps.borrow().health.stops();
     drop(listeners);
     drop(stop_all);
     tracing::info!(connections = connections.len(), "stopping");
@@ -118,6 +121,39 @@ pub async fn serve(
         );
         breaking.store(true, Ordering::Relaxed);
         connections.shutdown().await;
+    }
+}
+
+/// The most connections at once of those who watch the server.
+const WATCHERS: usize = 8;
+
+/// Serves `/metrics` and the like, for ever: also while the server stops.
+pub async fn watch(listeners: Listeners, apps: watch::Receiver<Arc<App>>) {
+    let routes = super::metrics_routes();
+    let (stop_all, make_room) = (watch::Sender::new(()), watch::Sender::new(()));
+    let breaking = Arc::new(AtomicBool::new(false));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listeners.accept(), if connections.len() < WATCHERS => match accepted {
+                Ok((tcp, peer)) => {
+                    // If it fails, the client left before it was served.
+                    let Ok(tcp) = Tcp::new(tcp) else { continue };
+                    let hang_up = HangUp {
+                        stopped: stop_all.subscribe(),
+                        crowded: make_room.subscribe(),
+                    };
+                    let breaking = Arc::clone(&breaking);
+                    let wire = Arc::new(Wire::new(Arc::new(tcp), None, peer, breaking));
+                    connections.spawn(connection(wire, routes.clone(), apps.clone(), hang_up));
+                    if connections.len() >= WATCHERS {
+                        make_room.send_replace(());
+                    }
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
     }
 }
 
@@ -170,7 +206,8 @@ async fn wired(
         Ok(Ok(Greeted::Tls(tls))) => Some(Arc::new(Wire::new(tcp, Some(tls), peer, breaking))),
         Ok(Ok(Greeted::Plain)) => {
             let wire = Arc::new(Wire::new(tcp, None, peer, breaking));
-            refused::answer_plain(wire).await;
+            let app = Arc::clone(&apps.borrow());
+            refused::answer_plain(wire, &app).await;
             None
         }
         Ok(Err(error)) => {
@@ -194,6 +231,7 @@ async fn connection<F>(
     F: Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
     F::Future: Send,
 {
+    let _connected = apps.borrow().metrics.connected();
     let (head_bytes, head) = {
         let server = &apps.borrow().server;
         (server.head_bytes, server.head)
@@ -262,7 +300,7 @@ async fn connection<F>(
     if let Err(error) = ended.await {
         // A client that left, half a request, a stream that we broke and logged; or no request at all.
         let app = Arc::clone(&apps.borrow());
-        refused::answer(Arc::clone(&wire), &error, &app.server).await;
+        refused::answer(Arc::clone(&wire), &error, &app).await;
     }
 }
 
@@ -337,6 +375,13 @@ impl Drop for Line {
                 (Ending::Complete, why)
             }
         };
+        let metrics = &request.app.metrics;
+        metrics.ended(
+            request,
+            ending,
+            status.unwrap_or_default(),
+            Reply::default(),
+        );
         ended!(
             request,
             ending,

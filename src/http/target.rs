@@ -43,8 +43,14 @@ fn find(request: &Request, path: &str) -> Result<Target, Problem> {
         Some((name, extension)) => (name, Some(extension)),
         None => (path, None),
     };
-    let Served { view, connections } = request.stream(name)?.clone();
     let app = &request.app;
+    let served = request.stream(name)?.clone();
+    let Served {
+        view,
+        connections,
+        counted,
+    } = served;
+    request.counted.get_or_init(|| counted);
     let extension = match extension {
         None => None,
         Some(extension) => Some(app.formats.by_extension(extension).ok_or_else(|| {

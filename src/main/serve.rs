@@ -79,6 +79,8 @@ impl Checked {
 pub(crate) struct Bound {
     runtime: Runtime,
     listeners: Listeners,
+    /// `metrics.listen`, if there is one.
+    watched: Option<Listeners>,
     share: Share,
 }
 
@@ -113,9 +115,19 @@ impl Bound {
             })
         })?;
         refuse_strangers(config, &listeners.addresses()?, ways_out)?;
+        let watched = match &config.metrics.listen {
+            None => None,
+            Some(address) => {
+                let bound = runtime.block_on(Listeners::bind(address));
+                Some(bound.with_context(|| {
+                    format!("cannot listen on {address}; metrics.listen names another address, port 0 takes a free one")
+                })?)
+            }
+        };
         Ok(Bound {
             runtime,
             listeners,
+            watched,
             share,
         })
     }
@@ -149,6 +161,13 @@ impl Bound {
             if let Some(load) = load {
                 let hangups = signal(SignalKind::hangup())?;
                 tokio::spawn(reload(hangups, load, config, apps, addresses.clone()));
+            }
+            if let Some(watched) = self.watched {
+                let addresses = watched.addresses()?;
+                let urls = addresses.iter().map(|address| format!("http://{address}"));
+                let urls = urls.collect::<Vec<_>>().join(", ");
+                tracing::info!("metrics and health at {urls}");
+                tokio::spawn(server::watch(watched, current.clone()));
             }
             listening(&addresses)?;
             service::serving(&addresses);

@@ -15,6 +15,7 @@
 //! | `sqlite/pages.rs` | a table's records straight from its pages; filters on them |
 //! | `sqlite/plan.rs` | how a view is read: by SQL, from pages, or both |
 //! | `sqlite/connection.rs` | a connection on loan: its snapshot, its positions, its scans |
+//! | `sqlite/probe.rs` | whether the database answers |
 //! | `sqlite/sample.rs` | a look at some records: both ends and the middle |
 //! | `sqlite/guess.rs` | what the values of a column are |
 //! | `sqlite/check.rs` | what is wrong with a database, and how to fix it |
@@ -28,6 +29,7 @@ mod functions;
 mod guess;
 mod pages;
 mod plan;
+mod probe;
 mod query;
 mod query_view;
 mod reading;
@@ -44,6 +46,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use super::{Connection, Finding, Limits, Store, StoreError, cores};
 use crate::config::Database;
 use crate::definition::Stream;
+use crate::selection::View;
 use check::Depth;
 use connection::{Pooled, SqliteConnection};
 pub use describe::{check_described, describe};
@@ -172,6 +175,12 @@ impl Store for Sqlite {
         Some(self.lend(connection, file))
     }
 
+    fn idle_count(&self) -> usize {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let pool = current.pool.as_ref();
+        pool.map_or(0, |(_, pool)| pool.state().idle_connections as usize)
+    }
+
     fn connect(&self, wait: Duration) -> Result<Box<dyn Connection>, StoreError> {
         let (file, pool) = self.pool()?;
         let path = &self.settings.path;
@@ -188,6 +197,10 @@ impl Store for Sqlite {
                 Err(StoreError::Unavailable { reason })
             }
         }
+    }
+
+    fn probe(&self, views: &[Arc<View>]) -> Vec<Result<(), StoreError>> {
+        probe::probe(&self.settings, views)
     }
 
     fn limits(&self) -> Limits {

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::places::Places;
+use crate::selection::View;
 use crate::store::{Connection, Limits, Store, StoreError, cores};
 
 /// The time that opening a connection gets even when no time is left to wait for one.
@@ -29,18 +30,63 @@ pub struct Connections {
     entering: Arc<Semaphore>,
     places: Places,
     on_loan: OnLoan,
+    /// Requests that wait for their turn.
+    waiting: Count,
 }
 
 /// How many connections are on loan, of all databases: each may keep a core busy.
 #[derive(Clone, Default)]
-pub struct OnLoan(Arc<AtomicUsize>);
+pub struct OnLoan {
+    all: Count,
+    /// Those that write a slice of a document, beside others of the same one.
+    slices: Count,
+}
+
+/// How many there are of something at this moment.
+#[derive(Clone, Default)]
+struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One more, until what comes back is dropped.
+    fn add(&self) -> Counted {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Counted(self.clone())
+    }
+}
+
+/// One of those that are counted, until it is dropped.
+pub(super) struct Counted(Count);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of a store's connections, at this moment.
+pub struct Usage {
+    /// How many there may be.
+    pub most: usize,
+    /// Those on loan.
+    pub in_use: usize,
+    /// Those that are open, and not on loan.
+    pub idle: usize,
+    /// How many requests wait for one.
+    pub waiting: usize,
+    /// How many of all stores write a slice of a document, beside others of the same one.
+    pub slices: usize,
+}
 
 /// The turn of one request, or of a helper, from when a connection is looked for.
 struct Turn {
     _permit: OwnedSemaphorePermit,
     /// The place of a request. Helpers have none.
     _place: Option<OwnedSemaphorePermit>,
-    on_loan: OnLoan,
+    _on_loan: Counted,
 }
 
 impl Turn {
@@ -49,18 +95,11 @@ impl Turn {
         place: Option<OwnedSemaphorePermit>,
         on_loan: &OnLoan,
     ) -> Turn {
-        on_loan.0.fetch_add(1, Ordering::Relaxed);
         Turn {
             _permit: permit,
             _place: place,
-            on_loan: on_loan.clone(),
+            _on_loan: on_loan.all.add(),
         }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.on_loan.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -101,6 +140,7 @@ impl Connections {
             entering: Arc::new(Semaphore::new(places.entering)),
             places: places.clone(),
             on_loan: on_loan.clone(),
+            waiting: Count::default(),
         }
     }
 
@@ -111,6 +151,23 @@ impl Connections {
             places: places.clone(),
             ..self.clone()
         }
+    }
+
+    /// What becomes of them at this moment.
+    pub fn usage(&self) -> Usage {
+        let most = self.store.capacity();
+        Usage {
+            most,
+            in_use: most.saturating_sub(self.turns.available_permits()),
+            idle: self.store.idle_count(),
+            waiting: self.waiting.get(),
+            slices: self.on_loan.slices.get(),
+        }
+    }
+
+    /// Whether each view can be read, all connections on loan or not. Blocks its thread.
+    pub fn probe(&self, views: &[Arc<View>]) -> Vec<Result<(), StoreError>> {
+        self.store.probe(views)
     }
 
     /// How much a request may ask to be compared.
@@ -157,6 +214,7 @@ impl Connections {
     }
 
     async fn in_time<T>(&self, turn: impl Future<Output = Option<T>>) -> Result<T, StoreError> {
+        let _waiting = self.waiting.add();
         let turn = timeout(self.wait, turn).await.ok().flatten();
         turn.ok_or_else(|| {
             let full = self.places.all.available_permits() == 0
@@ -218,7 +276,7 @@ impl Connections {
     }
 
     fn on_loan(&self) -> usize {
-        self.on_loan.0.load(Ordering::Relaxed)
+        self.on_loan.all.get()
     }
 }
 
@@ -242,6 +300,11 @@ impl Lease {
     /// Notes that it sees the database's records, and waits for no lock.
     pub(super) fn entered(&mut self) {
         self.entering = None;
+    }
+
+    /// Counts it as one that writes a slice, until what comes back is dropped.
+    pub(super) fn slicing(&self) -> Counted {
+        self.connections.on_loan.slices.add()
     }
 
     /// Where it came from.

@@ -165,6 +165,7 @@ impl<'a> Slices<'a> {
 
     /// Writes slice after slice, until none is left or a helper is needed elsewhere.
     fn work(&self, lease: &mut Lease, encoder: &dyn RecordEncoder, worker: Worker) {
+        let _slicing = lease.slicing();
         loop {
             if worker == Worker::Helper && lease.should_yield() {
                 return;

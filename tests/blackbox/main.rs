@@ -40,6 +40,8 @@
 //! | `limits` | how much of anything a client may have, and what it gets that wants more |
 //! | `log` | what a line of the log says; a standard error that cannot be written |
 //! | `tls` | what is served over TLS; `certificates` makes the certificates |
+//! | `health` | whether the server lives, and is ready |
+//! | `metrics` | `/metrics`: each ending, provoked |
 //! | `tools` | with sqlite3, awk, gzip and curl; ignored unless `tests/run` has installed them |
 
 mod abuse;
@@ -58,6 +60,7 @@ mod endpoint;
 mod files;
 mod foreign;
 mod harness;
+mod health;
 mod ids;
 mod import;
 mod init;
@@ -65,6 +68,7 @@ mod instants;
 mod limits;
 mod lists;
 mod log;
+mod metrics;
 mod negotiation;
 mod operations;
 mod positions;

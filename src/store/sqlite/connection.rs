@@ -108,14 +108,7 @@ impl SqliteConnection {
             return Ok(Arc::clone(plan));
         }
         let plan = Plan::new(&self.connection, view, self.page_reader).map_err(error)?;
-        let plan = Arc::new(plan.map_err(|why| {
-            let origin = stream.origin();
-            let reason = match why {
-                NoPlan::NoTable => format!("no such table: {}", stream.relation()),
-                NoPlan::NoColumn(missing) => format!("the {origin} has no column {missing}"),
-            };
-            database(stream, reason)
-        })?);
+        let plan = Arc::new(plan.map_err(|why| no_plan(stream, why))?);
         let mode: String = self
             .connection
             .query_row("PRAGMA journal_mode", [], |row| row.get(0))
@@ -485,7 +478,7 @@ impl Connection for SqliteConnection {
 }
 
 /// An error of the database's own, as ours.
-fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
+pub(super) fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Busy {
             stream: stream.name.clone(),
@@ -501,6 +494,16 @@ fn failed(stream: &Stream, error: &rusqlite::Error) -> StoreError {
         }
         _ => database(stream, query_view::reason(stream, error)),
     }
+}
+
+/// Why a view cannot be read.
+pub(super) fn no_plan(stream: &Stream, why: NoPlan) -> StoreError {
+    let origin = stream.origin();
+    let reason = match why {
+        NoPlan::NoTable => format!("no such table: {}", stream.relation()),
+        NoPlan::NoColumn(missing) => format!("the {origin} has no column {missing}"),
+    };
+    database(stream, reason)
 }
 
 fn database(stream: &Stream, reason: String) -> StoreError {
