@@ -60,6 +60,8 @@ const WORDS: &[&[u8]] = &[
     b"Forwarded: for=\"[2001:db8::1]:4711\"\r\n",
     b"X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\n",
     b"Authorization: Bearer ",
+    b"flows_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    b"Authorization: Bearer flows_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n",
     b"Authorization: Basic eDp5\r\n",
     b"Origin: http://x\r\n",
     b"Access-Control-Request-Method: GET\r\n",
@@ -84,7 +86,7 @@ impl<'a> Arbitrary<'a> for Input {
                 240..250 => pieces.push(Vec::new()),
                 // More than a head may have.
                 250..252 => {
-                    let times = usize::from(u.arbitrary::<u8>()?);
+                    let times = u.int_in_range(2..=40)?;
                     let word = *u.choose(WORDS)?;
                     pieces[last].extend(word.repeat(times));
                 }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use flows::selection::Order;
-use flows_fuzz::server::{Reader, Reply, STREAMS, ask};
+use flows_fuzz::server::{Reader, Reply, STREAMS, TOKEN, ask};
 use flows_fuzz::tokens;
 use libfuzzer_sys::fuzz_target;
 
@@ -48,6 +48,13 @@ const WORDS: &[&str] = &[
     "&order=",
     "&columns=",
     "&count=exact",
+    "&token=",
+    "&access_token=",
+    "flows_",
+    "%66lows_",
+    "flows_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "%41",
+    "A%2541",
     "&format=",
     "time",
     "id",
@@ -180,6 +187,7 @@ struct Input {
     method: &'static str,
     target: String,
     accept: &'static str,
+    authorized: bool,
 }
 
 impl<'a> Arbitrary<'a> for Input {
@@ -213,6 +221,7 @@ impl<'a> Arbitrary<'a> for Input {
             method,
             target,
             accept,
+            authorized: u.ratio(1, 4)?,
         })
     }
 }
@@ -221,11 +230,19 @@ static FORMATS: LazyLock<flows_formats::Registry> =
     LazyLock::new(|| flows_formats::Registry::load().unwrap());
 
 fuzz_target!(|input: Input| {
-    let head = format!(
-        "{} {} HTTP/1.1\r\nhost: localhost\r\naccept: {}\r\n\r\n",
-        input.method, input.target, input.accept
-    );
-    let [pages, sql] = [Reader::Pages, Reader::Sql].map(|reader| ask(reader, head.as_bytes()));
+    let authorization = if input.authorized {
+        format!("authorization: Bearer {TOKEN}\r\n")
+    } else {
+        String::new()
+    };
+    let head = |method: &str, target: &str| {
+        let accept = input.accept;
+        format!(
+            "{method} {target} HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\n{authorization}\r\n"
+        )
+    };
+    let asked = head(input.method, &input.target);
+    let [pages, sql] = [Reader::Pages, Reader::Sql].map(|reader| ask(reader, asked.as_bytes()));
     pages.is_sound();
     sql.is_sound();
     same(&input.target, &pages, &sql);
@@ -260,10 +277,7 @@ fuzz_target!(|input: Input| {
             .strip_prefix('<')
             .and_then(|next| next.strip_suffix(">; rel=\"next\""))
             .expect("a link");
-        let head = format!(
-            "GET {next} HTTP/1.1\r\nhost: localhost\r\naccept: {}\r\n\r\n",
-            input.accept
-        );
+        let head = head("GET", next);
         let page = ask(Reader::Pages, head.as_bytes());
         assert_eq!(
             page.status,

@@ -3,6 +3,7 @@
 //!
 //! Servers and their client take turns on one thread: what a request does is over when its reply is there.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::folder;
 
@@ -26,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The streams that are served.
 pub const STREAMS: [&str; 3] = ["flows", "logins", "words"];
+
+/// A token of some streams and columns. Neither a reply nor the log says it.
+pub const TOKEN: &str = "flows_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 const CONFIGURATION: &str = include_str!("streams.toml");
 
@@ -53,6 +60,7 @@ static SERVERS: LazyLock<Mutex<Servers>> = LazyLock::new(|| {
         .unwrap()
         .execute_batch(DATA)
         .unwrap();
+    tracing::subscriber::set_global_default(Log).unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
     let addresses = [true, false].map(|page_reader| {
@@ -84,6 +92,41 @@ async fn serve(configuration: &str) -> SocketAddr {
     address
 }
 
+/// Reads what is logged.
+struct Log;
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Line);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The fields of a line of the log.
+struct Line;
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        assert!(!text.contains(TOKEN), "the log has a token: {field} {text}");
+    }
+}
+
 /// A complete reply.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -112,6 +155,8 @@ impl Reply {
             String::from_utf8_lossy(&self.body)
         );
         assert_eq!(self.header("cache-control"), Some("no-store"));
+        let said = format!("{headers:?} {}", String::from_utf8_lossy(&self.body));
+        assert!(!said.contains(TOKEN), "the reply has the token: {said}");
         assert!(self.header("x-request-id").is_some() && self.header("date").is_some());
         if *status >= 400 {
             assert_eq!(
