@@ -26,7 +26,7 @@ use flows::lanl::generate::Lines;
 use flows::lanl::import::{ImportError, Imported, Interrupt, Source, import};
 use flows::listing;
 use flows::log::{self, FORMATS, LEVELS};
-use flows::pull::{Pull, PullError};
+use flows::pull::{Bearer, Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
 use flows::store::sqlite::Sqlite;
 use flows::store::{Finding, Store};
@@ -116,9 +116,10 @@ enum Command {
     /// one complete reply, DIR/STREAM-NUMBER-FROM-TO.EXTENSION, named after its number, so that names sort in
     /// the order of pulling, and after the positions that it lies between. Exit codes: 0 done, 75 try later
     /// (the server is gone or busy, another run is pulling, the disk is full), 1 broken (a record cannot be
-    /// sent, or the table ends before what was pulled already), 2 wrong usage.
+    /// sent, or the table ends before what was pulled already), 2 wrong usage, or not allowed (401, 403, a
+    /// certificate that is not trusted).
     Pull {
-        /// The stream, such as http://127.0.0.1:5000/api/v1/stream/flows
+        /// The stream, such as https://HOST:5000/api/v1/stream/flows
         url: String,
         /// The folder for the files, which is made if there is none
         #[arg(long, value_name = "DIR")]
@@ -139,6 +140,12 @@ enum Command {
         /// time, or id for what arrives late in tables whose ids only grow
         #[arg(long, value_name = "ORDER", default_value = "time", value_parser = order)]
         order: Order,
+        /// The file whose first line is the token to show; without it, the environment's FLOWS_TOKEN if there is one
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// Trust the certificates in this file (PEM), in the place of the system's
+        #[arg(long, value_name = "FILE")]
+        ca_file: Option<PathBuf>,
     },
     /// Make a token, which lets its holder read
     Token {
@@ -352,6 +359,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             filter,
             columns,
             order,
+            token_file,
+            ca_file,
         } => pull(Pull {
             url,
             folder: to,
@@ -360,6 +369,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             order,
             columns,
             filters: filter,
+            bearer: bearer(token_file.as_deref()).map_err(of_pull)?,
+            ca_file,
         }),
         Command::Token {
             command: TokenCommand::New(new),
@@ -601,16 +612,42 @@ fn import_interruptibly(
     }
 }
 
+/// The token in a file, or else in the environment, if there is one.
+fn bearer(file: Option<&Path>) -> Result<Option<Bearer>, PullError> {
+    let Some(file) = file else {
+        return Bearer::of_environment();
+    };
+    let (bearer, warning) = Bearer::of_file(file)?;
+    if let Some(warning) = warning {
+        let _ = writeln!(io::stderr(), "flows: warning: {warning}");
+    }
+    Ok(Some(bearer))
+}
+
+/// Marks what whoever runs it has to change.
+fn of_pull(error: PullError) -> anyhow::Error {
+    let is_usage = error.is_usage();
+    let error = anyhow::Error::from(error);
+    if is_usage {
+        error.context(Usage)
+    } else {
+        error
+    }
+}
+
 /// Pulls, and says what came of it in one line.
 fn pull(mut pull: Pull) -> anyhow::Result<()> {
     pull.url.truncate(pull.url.trim_end_matches('/').len());
     let name = pull.url.rsplit('/').next().unwrap_or_default();
     let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let is_named = !name.is_empty() && name.chars().all(in_name);
-    if !pull.url.starts_with("http://") || pull.url.contains(['?', '#']) || !is_named {
+    let has_scheme = ["http://", "https://"]
+        .iter()
+        .any(|scheme| pull.url.starts_with(scheme));
+    if !has_scheme || pull.url.contains(['?', '#']) || !is_named {
         return Err(anyhow!(
-            "{} is not a stream's URL; it must be http://HOST:PORT/api/v1/stream/NAME, without an \
-             extension or a query (--format, --filter, --columns and --order choose); for https, put a proxy in between",
+            "{} is not a stream's URL; it must be https://HOST:PORT/api/v1/stream/NAME (or http://), \
+             without an extension or a query (--format, --filter, --columns and --order choose)",
             pull.url
         ))
         .context(Usage);
@@ -618,7 +655,7 @@ fn pull(mut pull: Pull) -> anyhow::Result<()> {
     let bar = progress_bar();
     let pulled = pull.run(&bar);
     bar.finish_and_clear();
-    let pulled = pulled?;
+    let pulled = pulled.map_err(of_pull)?;
     let folder = pull.folder.display();
     let position = match pulled.position {
         Some(position) => format!("up to {position}"),

@@ -10,10 +10,14 @@
 //! |---|---|
 //! | `pull/folder.rs` | the files, the state, the lock |
 //! | `pull/server.rs` | requests, and which failures are worth retrying |
+//! | `pull/bearer.rs` | the token that the server is shown |
+//! | `pull/trust.rs` | whose certificates are trusted |
 //! | `pull/unzstd.rs` | decompression, within bounds |
 
+mod bearer;
 mod folder;
 mod server;
+mod trust;
 mod unzstd;
 
 use std::io::{self, Read};
@@ -26,6 +30,7 @@ use flows_formats::Format;
 use indicatif::ProgressBar;
 
 use crate::selection::Order;
+pub use bearer::{Bearer, VARIABLE};
 use folder::{Folder, Part};
 use server::{Page, Server, broke_off};
 
@@ -49,6 +54,10 @@ pub struct Pull {
     pub columns: Option<String>,
     /// Filters: column, and what the parameter of its name says.
     pub filters: Vec<(String, String)>,
+    /// The token that the server is shown.
+    pub bearer: Option<Bearer>,
+    /// A file of the certificates to trust in the place of the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What was pulled.
@@ -87,6 +96,29 @@ pub enum PullError {
         url: String,
         /// What the server said.
         reason: String,
+    },
+    /// The server lets nobody read who shows this token, or none; or it is not to be trusted itself.
+    #[error("{url}: {reason}")]
+    Denied {
+        /// The URL that was asked for.
+        url: String,
+        /// What the server said, or is.
+        reason: String,
+    },
+    /// What should be a token is none.
+    #[error("{0}")]
+    Token(String),
+    /// There are no certificates to trust.
+    #[error("{0}")]
+    Trust(String),
+    /// Others could read the token on its way.
+    #[error(
+        "{url}: the token would travel in the clear, where others can read it; ask for https:// ([server.tls] of the \
+         server, or a proxy before it), or leave out --token-file and unset {VARIABLE}"
+    )]
+    InTheClear {
+        /// The URL.
+        url: String,
     },
     /// Where to go on is after the last record there is.
     #[error(
@@ -137,6 +169,17 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Whether whoever runs it has to change how.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            PullError::Denied { .. }
+                | PullError::Token(_)
+                | PullError::Trust(_)
+                | PullError::InTheClear { .. }
+        )
+    }
+
     /// Whether a later run may succeed though nobody changes anything.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -161,8 +204,8 @@ impl Pull {
     /// # Errors
     /// Why it stopped early. What was pulled until then stays, and is not pulled again.
     pub fn run(&self, bar: &ProgressBar) -> Result<Pulled, PullError> {
+        let server = Server::new(self)?;
         let folder = Folder::open(self)?;
-        let server = Server::new(self);
         let mut pulled = Pulled {
             position: folder.position().map(str::to_owned),
             ..Pulled::default()

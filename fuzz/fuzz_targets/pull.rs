@@ -276,6 +276,8 @@ fuzz_target!(|input: Input| {
         max_rows: MAX_ROWS,
         order,
         columns: None,
+        bearer: None,
+        ca_file: None,
         filters: if filtered {
             vec![("c".to_owned(), "1".to_owned())]
         } else {

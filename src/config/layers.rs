@@ -140,7 +140,8 @@ fn is_ours(name: &str) -> bool {
     // Kubernetes tells all containers where a service is: one called `flows` in these.
     let is_link = env::var_os("FLOWS_SERVICE_HOST").is_some()
         && (name.starts_with("FLOWS_SERVICE_") || name.starts_with("FLOWS_PORT"));
-    name.starts_with("FLOWS_") && !is_link
+    // That one is for `flows pull`, but may be there for all.
+    name.starts_with("FLOWS_") && !is_link && name != crate::pull::VARIABLE
 }
 
 /// The name of the variable that replaces a key's value. No shell takes a hyphen in one.

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use form_urlencoded::Serializer;
 use ureq::http::{HeaderMap, Response};
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
+use super::bearer::is_private;
 use super::unzstd::Unzstd;
-use super::{Failure, Pull, PullError};
+use super::{Failure, Pull, PullError, trust};
 
 /// The header that says where a reply ends.
 const POSITION: &str = "flows-position";
@@ -46,20 +48,30 @@ pub(super) struct Page<'s> {
 }
 
 impl<'p> Server<'p> {
-    pub(super) fn new(pull: &'p Pull) -> Server<'p> {
-        let config = Agent::config_builder()
+    pub(super) fn new(pull: &'p Pull) -> Result<Server<'p>, PullError> {
+        let is_private = is_private(&pull.url);
+        if pull.bearer.is_some() && !is_private {
+            let url = pull.url.clone();
+            return Err(PullError::InTheClear { url });
+        }
+        let mut config = Agent::config_builder()
             .http_status_as_error(false)
             // A redirect may lose the query, and so start from the beginning.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_per_read(Some(SILENCE));
-        let agent = config.user_agent("flows-pull").build().into();
-        Server {
-            agent,
+        if pull.url.starts_with("https://") {
+            config = config.tls_config(trust::tls(pull.ca_file.as_deref())?);
+        } else if pull.bearer.is_some() {
+            // A proxy that the environment names could read the token.
+            config = config.proxy(None);
+        }
+        Ok(Server {
+            agent: config.user_agent("flows-pull").build().into(),
             pull,
             plain: Cell::new(false),
-        }
+        })
     }
 
     /// The reply with the next records: those between two positions, at most so many.
@@ -168,7 +180,8 @@ impl<'p> Server<'p> {
     /// Whether there is no record in the stream, by the one document whose emptiness shows.
     fn is_empty(&self) -> Result<bool, Failure> {
         let url = self.url(None, &[("limit", "1"), ("format", "ndjson")]);
-        let reply = self.checked(&url, &["application/x-ndjson"], self.agent.get(&url).call())?;
+        let reply = self.asked(&url).call();
+        let reply = self.checked(&url, &["application/x-ndjson"], reply)?;
         if reply.headers().contains_key(POSITION) {
             let reason = "a reply did not say where it ends; its records may have come meanwhile";
             return Err(Failure::passing(&url, reason.to_owned()));
@@ -193,8 +206,16 @@ impl<'p> Server<'p> {
         if self.plain.get() { "identity" } else { "zstd" }
     }
 
+    fn asked(&self, url: &str) -> RequestBuilder<WithoutBody> {
+        let request = self.agent.get(url);
+        match &self.pull.bearer {
+            Some(bearer) => request.header("authorization", bearer.header()),
+            None => request,
+        }
+    }
+
     fn get(&self, url: &str) -> Result<Response<Body>, Failure> {
-        let request = self.agent.get(url).header("accept-encoding", self.coding());
+        let request = self.asked(url).header("accept-encoding", self.coding());
         self.checked(url, self.pull.format.media_types, request.call())
     }
 
@@ -210,7 +231,10 @@ impl<'p> Server<'p> {
                 url,
                 format!("this is not a URL that can be asked for ({error})"),
             ),
-            error => Failure::passing(url, error.to_string()),
+            error => match trust::distrust(&error) {
+                Some(reason) => denied(url, reason),
+                None => Failure::passing(url, error.to_string()),
+            },
         })?;
         let status = reply.status();
         let header = |name| {
@@ -251,7 +275,10 @@ impl<'p> Server<'p> {
                 broke: false,
             });
         }
-        Err(refused(url, reason))
+        Err(match status.as_u16() {
+            401 | 403 => denied(url, reason),
+            _ => refused(url, reason),
+        })
     }
 
     /// The reply's body, of which HTTP tells whether it is complete.
@@ -318,6 +345,11 @@ pub(super) fn broke_off(url: &str, error: &io::Error) -> Failure {
         after: None,
         broke: true,
     }
+}
+
+fn denied(url: &str, reason: String) -> Failure {
+    let url = url.to_owned();
+    PullError::Denied { url, reason }.into()
 }
 
 fn refused(url: &str, reason: String) -> Failure {

@@ -16,6 +16,7 @@
 //! | `positions` | `after`, `Flows-Position`, `Link`, `order`, `count` |
 //! | `proxy` | a proxy that breaks replies |
 //! | `pull` | `flows pull` |
+//! | `pull_tls` | `flows pull` over TLS and with a token |
 //! | `queries` | streams of a query in the place of a table |
 //! | `selecting` | `columns`, filters |
 //! | `lists` | filters by `in.` lists |
@@ -74,6 +75,7 @@ mod operations;
 mod positions;
 mod proxy;
 mod pull;
+mod pull_tls;
 mod queries;
 mod read_only;
 #[path = "../foreign/mod.rs"]

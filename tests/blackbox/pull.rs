@@ -205,10 +205,7 @@ fn errors_have_exit_codes_for_cron() {
         assert_eq!(ran.code, Some(2), "{ran:?}");
         assert_has(&ran.stderr, &[part]);
     };
-    usage(
-        &["https://h/t", "--to", "x"],
-        "for https, put a proxy in between",
-    );
+    usage(&["ftp://h/t", "--to", "x"], "it must be https://HOST");
     usage(
         &["http://h/t?limit=1", "--to", "x"],
         "without an extension or a query",
