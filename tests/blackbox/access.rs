@@ -513,7 +513,7 @@ fn a_token_has_its_streams_at_once_and_gets_them_back_however_they_end() {
     let folder = folder();
     let path = generated(folder.path(), 300_000);
     let (token, section) = token(folder.path(), &["two"]);
-    let configuration = format!("[server]\nstall_seconds = 1\n{section}streams_at_once = 2\n");
+    let configuration = format!("[server]\nstall_seconds = 5\n{section}streams_at_once = 2\n");
     let server = Server::with(folder.path(), &path, &configuration);
     let small = format!("{FLOWS}?limit=1");
     let is_free = || get(&server, &small, &token).status == 200;
