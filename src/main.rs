@@ -32,7 +32,7 @@ use flows::store::sqlite::Sqlite;
 use flows::store::{Finding, Store};
 use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
-use serve::{Bound, serve_checked};
+use serve::{Bound, Started, serve_checked};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
@@ -224,12 +224,17 @@ struct Configured {
 }
 
 impl Configured {
+    /// The file to read, if there is one.
+    fn file(&self) -> Option<PathBuf> {
+        let default = || Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists());
+        self.config.clone().or_else(default)
+    }
+
     fn load(&self) -> anyhow::Result<Config> {
-        let default = Path::new(DEFAULT_FILE);
-        let file = self
-            .config
-            .as_deref()
-            .or_else(|| default.exists().then_some(default));
+        self.read(self.file().as_deref())
+    }
+
+    fn read(&self, file: Option<&Path>) -> anyhow::Result<Config> {
         let mut config = Config::load(file, &Registry::load()?).context(Usage)?;
         if let Some(path) = &self.database {
             let is_used = config
@@ -321,14 +326,18 @@ fn run(command: Command) -> anyhow::Result<()> {
             configured,
             listen,
             logged,
-        } => serve_checked(Box::new(move || {
-            let mut config = configured.load()?;
-            if let Some(listen) = &listen {
-                config.server.listen.clone_from(listen);
-            }
-            logged.replace(&mut config.log);
-            Ok(config)
-        })),
+        } => {
+            // Once found, a file that is gone is an error, and not the defaults.
+            let file = configured.file();
+            serve_checked(Box::new(move || {
+                let mut config = configured.read(file.as_deref())?;
+                if let Some(listen) = &listen {
+                    config.server.listen.clone_from(listen);
+                }
+                logged.replace(&mut config.log);
+                Ok(config)
+            }))
+        }
         Command::Import {
             source,
             configured,
@@ -497,7 +506,12 @@ fn demo(rows: u64, listen: String, logged: &Logged) -> anyhow::Result<()> {
     logged.replace(&mut config.log);
     config.server.shutdown = Duration::ZERO;
     // Before all the records are made for nothing.
-    let bound = Bound::new(&config, Vec::new(), strangers::WAY_OUT_OF_DEMO)?;
+    let bound = Bound::new(
+        Started::new(&config)?,
+        &config,
+        Vec::new(),
+        strangers::WAY_OUT_OF_DEMO,
+    )?;
     let bar = progress_bar();
     let lines = bar.wrap_read(Lines::new(rows, 0));
     let source = Source::new("the generator", folder.path().join("rejected"), lines)?;

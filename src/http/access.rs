@@ -3,6 +3,7 @@
 //! Nothing that a reply says goes beyond it: whoever may not read a stream is not told whether it is there
 //! (without a token), and a column that a token may not read is to it a column that does not exist.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,22 +53,31 @@ impl Access {
             let streams = streams.filter(|served| is_readable(&served.view.stream.name));
             streams.cloned().collect::<Vec<_>>()
         };
+        let is_anonymous = |name: &str| auth.anonymous.iter().any(|known| known == name);
         let anyone = if auth.is_open() {
             Caller::new(Kind::Anybody, all.to_vec(), true)
         } else {
-            let is_anonymous = |name: &str| auth.anonymous.iter().any(|known| known == name);
             Caller::new(Kind::Anonymous, readable(&is_anonymous), false)
         };
-        let holder = |token: &Arc<Token>| {
+        // Equal ones are one, whose plans are made once.
+        let mut fewer: HashMap<(String, Vec<String>), Arc<View>> = HashMap::new();
+        let mut holder = |token: &Arc<Token>| {
             let names = token.streams.as_ref();
             let is_its =
                 |name: &str| names.is_none_or(|names| names.iter().any(|known| known == name));
-            let mut streams = readable(&is_its);
+            // What is read without a token is read with any.
+            let mut streams = readable(&|name| is_its(name) || is_anonymous(name));
             let reads_all = streams.len() == all.len();
             for served in &mut streams {
-                if let Some(columns) = token.columns.get(&served.view.stream.name) {
-                    served.view = Arc::new(View::all(narrowed(&served.view.stream, columns)));
-                }
+                let name = served.view.stream.name.as_str();
+                let columns = token.columns.get_key_value(name);
+                let Some((name, columns)) = columns.filter(|_| !is_anonymous(name)) else {
+                    continue;
+                };
+                let view = fewer
+                    .entry((name.clone(), columns.clone()))
+                    .or_insert_with(|| Arc::new(View::all(narrowed(&served.view.stream, columns))));
+                served.view = Arc::clone(view);
             }
             let used = before.and_then(|before| before.usage(&token.name));
             Arc::new(Caller::new(
@@ -78,7 +88,7 @@ impl Access {
         };
         Access {
             anyone: Arc::new(anyone),
-            holders: auth.tokens.iter().map(holder).collect(),
+            holders: auth.tokens.iter().map(&mut holder).collect(),
         }
     }
 

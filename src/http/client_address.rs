@@ -40,7 +40,7 @@ fn last(nodes: impl Iterator<Item = Option<IpAddr>>, proxies: &[IpNet]) -> Optio
     first
 }
 
-fn is_of(proxies: &[IpNet], address: IpAddr) -> bool {
+pub(super) fn is_of(proxies: &[IpNet], address: IpAddr) -> bool {
     proxies.iter().any(|proxy| proxy.contains(&address))
 }
 

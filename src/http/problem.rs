@@ -13,6 +13,7 @@ use warp::reply::Response;
 
 use super::negotiation::VARIES;
 use crate::suggest::nearest;
+use crate::token::redacted;
 
 /// An error reply. Boxed: it is large, and rare.
 #[derive(Clone, Debug)]
@@ -238,8 +239,10 @@ pub(super) async fn recover(rejection: Rejection) -> Result<Response, Infallible
 /// What the client sent, as far as it needs repeating.
 pub(super) fn shortened(text: &str) -> String {
     const MOST: usize = 200;
+    // A token that is cut is none to whoever looks for them.
+    let text = redacted(text);
     match text.char_indices().nth(MOST) {
         Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
+        None => text.into_owned(),
     }
 }

@@ -14,7 +14,7 @@ use super::App;
 use super::access::Caller;
 use super::client_address::client;
 use super::metrics::Counted;
-use super::problem::Problem;
+use super::problem::{Problem, shortened};
 use super::quota::Running;
 use super::trace::Trace;
 use super::wire::{Fate, Wire};
@@ -125,6 +125,7 @@ pub(super) fn get_or_head() -> impl Filter<Extract = (), Error = Rejection> + Co
             if method == Method::GET || method == Method::HEAD {
                 return Ok(());
             }
+            let method = shortened(method.as_str());
             let detail = format!("a stream is read by GET or HEAD, not by {method}");
             Err(Problem::method_not_allowed(detail, "GET, HEAD").rejection())
         })

@@ -29,6 +29,7 @@ use warp::reply::Response;
 
 use super::App;
 use super::addresses::Addresses;
+use super::client_address::is_of;
 use super::cors::Cors;
 use super::ending::Ending;
 use super::line::ended;
@@ -49,7 +50,7 @@ use crate::token::redacted_url;
 pub async fn serve(
     listeners: Listeners,
     sockets: usize,
-    apps: watch::Receiver<Arc<App>>,
+    mut apps: watch::Receiver<Arc<App>>,
     stop: impl Future<Output = ()>,
 ) {
     let routes = super::routes();
@@ -59,20 +60,26 @@ pub async fn serve(
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
     loop {
-        let (most, most_per_address, tls) = {
-            let app = apps.borrow();
-            (
-                app.server.connections.min(sockets),
-                app.server.connections_per_address,
-                app.tls.is_some(),
-            )
-        };
+        let most = apps.borrow().server.connections.min(sockets);
+        if connections.len() >= most {
+            // Whoever comes next finds no place that an idle connection keeps.
+            make_room.send_replace(());
+        }
         tokio::select! {
             () = &mut stop => break,
+            // There may be more places now, or fewer.
+            Ok(()) = apps.changed() => {}
             accepted = listeners.accept(), if connections.len() < most => match accepted {
                 Ok((tcp, peer)) => {
-                    let Some(counted) = addresses.count(peer.ip(), most_per_address) else {
-                        let refused = addresses.refuse(tcp, peer.ip(), most_per_address, tls);
+                    let (most, tls) = {
+                        let app = apps.borrow();
+                        // A proxy's are those of many clients.
+                        let is_proxy = is_of(&app.server.proxies, peer.ip().to_canonical());
+                        let most = app.server.connections_per_address;
+                        (if is_proxy { usize::MAX } else { most }, app.tls.is_some())
+                    };
+                    let Some(counted) = addresses.count(peer.ip(), most) else {
+                        let refused = addresses.refuse(tcp, peer.ip(), most, tls);
                         if let Some(parting) = refused {
                             connections.spawn(parting);
                         }
@@ -93,10 +100,6 @@ pub async fn serve(
                             connection(wire, routes, apps, hang_up).await;
                         }
                     });
-                    if connections.len() >= most {
-                        // Whoever comes next finds no place that an idle connection keeps.
-                        make_room.send_replace(());
-                    }
                 }
                 Err(error) => {
                     // Out of file descriptors, mostly.
@@ -168,6 +171,9 @@ struct HangUp {
 
 /// How long a client may take to send the head of its request while others need its place.
 const HURRY: Duration = Duration::from_secs(1);
+
+/// How often a connection without a request is looked at, at least.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// How often a reply is looked after: whether its client has left, or stalls.
 const TICK: Duration = Duration::from_millis(250);
@@ -261,7 +267,7 @@ async fn connection<F>(
         }
         is_crowded = is_crowded || crowded.as_mut().poll(context).is_ready();
         if !is_last
-            && (stopped.as_mut().poll(context).is_ready() || is_crowded && wire.has_answered())
+            && (stopped.as_mut().poll(context).is_ready() || is_crowded && wire.is_between())
         {
             is_last = true;
             connection.as_mut().graceful_shutdown();
@@ -291,7 +297,8 @@ async fn connection<F>(
             }
             // Mostly it is put off, which is not worth telling the timer.
             if late.is_elapsed() || deadline < late.deadline() {
-                late.as_mut().reset(deadline);
+                // What is configured may become shorter.
+                late.as_mut().reset(deadline.min(Instant::now() + LOOK));
             }
             ready!(late.as_mut().poll(context));
         }
@@ -386,7 +393,7 @@ impl Drop for Line {
             request,
             ending,
             status.unwrap_or_default(),
-            method = method.as_str(),
+            method = shortened(method.as_str()),
             uri = shortened(&redacted_url(&request.uri, false)),
             status,
             ms = request.started.elapsed().as_millis() as u64,

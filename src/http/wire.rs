@@ -149,9 +149,10 @@ impl Wire {
         state.head.clear();
     }
 
-    /// Whether there was a request already.
-    pub(super) fn has_answered(&self) -> bool {
-        self.state().answered
+    /// Whether there was a request already, and nothing of the next one has come.
+    pub(super) fn is_between(&self) -> bool {
+        let state = self.state();
+        state.answered && state.head.is_empty()
     }
 
     /// The body of a reply, so that its end is noted.

@@ -18,7 +18,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::strangers::{WAYS_OUT, refuse_strangers, warn_of_listeners};
+use crate::strangers::{
+    WAYS_OUT, refuse_strangers, refuse_to_open, warn_of_listeners, warn_of_watched,
+};
 use crate::{Signals, Usage, service};
 
 /// Reads the configuration.
@@ -29,6 +31,8 @@ pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
     let sockets = service::sockets()?;
     let config = load()?;
     log::start(config.log.level, config.log.format).context("cannot start the log")?;
+    let started = Started::new(&config)?;
+    let hangups = started.hangups()?;
     let Checked {
         mut errors,
         warnings,
@@ -43,7 +47,7 @@ pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let scheme = config.server.tls.as_ref().map_or("http", |_| "https");
-    Bound::new(&config, sockets, WAYS_OUT)?.serve(config, Some(load), |addresses| {
+    Bound::new(started, &config, sockets, WAYS_OUT)?.serve(config, Some((load, hangups)), |addresses| {
         let urls: Vec<_> = addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
         let urls = urls.join(", ");
         if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
@@ -75,6 +79,34 @@ impl Checked {
     }
 }
 
+/// A server that does not have its address yet.
+pub(crate) struct Started {
+    runtime: Runtime,
+    share: Share,
+}
+
+impl Started {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Started> {
+        let databases = config.served();
+        let pool_sizes = databases.iter().map(|(database, _)| database.pool_size);
+        let share = descriptors::share(&pool_sizes.collect::<Vec<_>>())?;
+        // Each connection keeps a thread that may block; no other work waits for one.
+        let threads = usize::try_from(share.connections.iter().sum::<u32>())? + 16;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .max_blocking_threads(threads)
+            .enable_all()
+            .build()
+            .context("cannot start the runtime")?;
+        Ok(Started { runtime, share })
+    }
+
+    /// The SIGHUPs from now on, which end the process no more.
+    fn hangups(&self) -> io::Result<Signal> {
+        let _inside = self.runtime.enter();
+        signal(SignalKind::hangup())
+    }
+}
+
 /// A server that has its address, and does not serve yet.
 pub(crate) struct Bound {
     runtime: Runtime,
@@ -88,23 +120,12 @@ impl Bound {
     /// Takes the sockets if there are any, else those of the configured address, if not everybody is let in;
     /// errors name these ways out.
     pub(crate) fn new(
+        started: Started,
         config: &Config,
         sockets: Vec<TcpListener>,
         ways_out: &str,
     ) -> anyhow::Result<Bound> {
-        let databases = config.served();
-        let pool_sizes: Vec<_> = databases
-            .iter()
-            .map(|(database, _)| database.pool_size)
-            .collect();
-        let share = descriptors::share(&pool_sizes)?;
-        // Each connection keeps a thread that may block; no other work waits for one.
-        let threads = usize::try_from(share.connections.iter().sum::<u32>())? + 16;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .max_blocking_threads(threads)
-            .enable_all()
-            .build()
-            .context("cannot start the runtime")?;
+        let Started { runtime, share } = started;
         let address = &config.server.listen;
         let listeners = runtime.block_on(async {
             if !sockets.is_empty() {
@@ -137,7 +158,7 @@ impl Bound {
     pub(crate) fn serve(
         self,
         config: Config,
-        load: Option<Load>,
+        load: Option<(Load, Signal)>,
         listening: impl FnOnce(&[SocketAddr]) -> io::Result<()>,
     ) -> anyhow::Result<()> {
         if let Some(warning) = self.share.warning {
@@ -158,21 +179,25 @@ impl Bound {
             let (apps, current) = watch::channel(Arc::new(app));
             let addresses = self.listeners.addresses()?;
             warn_of_listeners(&config, &addresses);
-            if let Some(load) = load {
-                let hangups = signal(SignalKind::hangup())?;
-                tokio::spawn(reload(hangups, load, config, apps, addresses.clone()));
-            }
+            let reloading = load.map(|(load, hangups)| {
+                tokio::spawn(reload(hangups, load, config, apps, addresses.clone()))
+            });
             if let Some(watched) = self.watched {
                 let addresses = watched.addresses()?;
                 let urls = addresses.iter().map(|address| format!("http://{address}"));
                 let urls = urls.collect::<Vec<_>>().join(", ");
                 tracing::info!("metrics and health at {urls}");
+                warn_of_watched(&addresses);
                 tokio::spawn(server::watch(watched, current.clone()));
             }
             listening(&addresses)?;
             service::serving(&addresses);
             let stop = async {
                 signals.next().await;
+                // One that is under way is not to say that the server is ready again.
+                if let Some(reloading) = reloading {
+                    reloading.abort();
+                }
                 service::stopping();
                 tokio::spawn(async move {
                     signals.next().await;
@@ -249,13 +274,29 @@ fn changed(
 ) -> anyhow::Result<(Config, App)> {
     let mut config = load()?;
     refuse_strangers(&config, addresses, WAYS_OUT)?;
-    for key in config.keep(running, app.databases()) {
-        tracing::warn!("SIGHUP: {key} has changed, which takes a restart");
-    }
+    refuse_to_open(&config, running)?;
+    let kept = config.keep(running, app.databases());
     let app = app.changed(&config, Registry::load()?)?;
-    let Checked { errors, warnings } = Checked::of(&config);
+    let Checked {
+        mut errors,
+        warnings,
+    } = Checked::of(&config);
+    if !errors.is_empty() {
+        // A database that is unwell without any change does not keep a token from being revoked.
+        let known = Checked::of(running).errors;
+        errors.retain(|error| {
+            let is_known = known.contains(error);
+            if is_known {
+                tracing::warn!("{error}");
+            }
+            !is_known
+        });
+    }
     if !errors.is_empty() {
         return Err(anyhow!(errors.join("; ")));
+    }
+    for key in kept {
+        tracing::warn!("SIGHUP: {key} has changed, which takes a restart");
     }
     for warning in warnings {
         tracing::warn!("{warning}");

@@ -31,6 +31,30 @@ pub(crate) fn refuse_strangers(
     }
 }
 
+/// Refuses to let everybody read everything where that needed a token until now, be it at a loopback address:
+/// there may be a proxy in front of it.
+pub(crate) fn refuse_to_open(config: &Config, running: &Config) -> anyhow::Result<()> {
+    if running.auth.is_open() || !config.auth.is_open() || config.server.insecure {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "nothing says who may read any more, so that everybody could: to revoke the last token, paste another \
+         one in its place (`flows token new NAME`); where everybody may read everything, write insecure = true \
+         into [server], or restart"
+    ))
+    .context(Usage)
+}
+
+/// Warns of metrics that everybody can read.
+pub(crate) fn warn_of_watched(addresses: &[SocketAddr]) {
+    if let Some(address) = public(addresses) {
+        tracing::warn!(
+            "more than this machine can reach {address} (metrics.listen), where no token is needed: it tells the \
+             names of streams, and why one cannot be read"
+        );
+    }
+}
+
 /// Warns of tokens that others than their holders may read on their way.
 pub(crate) fn warn_of_listeners(config: &Config, addresses: &[SocketAddr]) {
     let in_the_clear = config.server.tls.is_none() && !config.auth.tokens.is_empty();

@@ -187,7 +187,9 @@ impl Connections {
             let entering = acquired(&self.entering).await?;
             Some((turn, entering, acquired(&self.places.all).await?))
         };
-        let (turn, entering, place) = self.in_time(turn).await?;
+        let places = &self.places;
+        let full = || places.all.available_permits() == 0;
+        let (turn, entering, place) = self.in_time(turn, full).await?;
         let turn = Turn::new(turn, Some(place), &self.on_loan);
         self.connected(turn, None, Some(entering)).await
     }
@@ -204,7 +206,9 @@ impl Connections {
             let place = acquired(&self.places.large).await?;
             Some((connection, turn, place, acquired(&self.places.all).await?))
         };
-        let (connection, turn, large, place) = self.in_time(turn).await?;
+        let Places { all, large, .. } = &self.places;
+        let full = || all.available_permits() == 0 || large.available_permits() == 0;
+        let (connection, turn, large, place) = self.in_time(turn, full).await?;
         let turn = Turn::new(turn, Some(place), &self.on_loan);
         let large = Large {
             _connection: connection,
@@ -213,15 +217,15 @@ impl Connections {
         self.connected(turn, Some(large), None).await
     }
 
-    async fn in_time<T>(&self, turn: impl Future<Output = Option<T>>) -> Result<T, StoreError> {
+    async fn in_time<T>(
+        &self,
+        turn: impl Future<Output = Option<T>>,
+        full: impl FnOnce() -> bool,
+    ) -> Result<T, StoreError> {
         let _waiting = self.waiting.add();
         let turn = timeout(self.wait, turn).await.ok().flatten();
-        turn.ok_or_else(|| {
-            let full = self.places.all.available_permits() == 0
-                || self.places.large.available_permits() == 0;
-            StoreError::Unavailable {
-                reason: full.then(|| "as many streams run as may: server.streams".to_owned()),
-            }
+        turn.ok_or_else(|| StoreError::Unavailable {
+            reason: full().then(|| "as many streams run as may: server.streams".to_owned()),
         })
     }
 
@@ -231,21 +235,21 @@ impl Connections {
         large: Option<Large>,
         entering: Option<OwnedSemaphorePermit>,
     ) -> Result<Lease, StoreError> {
-        let connection = match self.store.idle() {
-            Some(connection) => connection,
-            None => {
-                let (store, wait) = (Arc::clone(&self.store), self.wait.max(LEAST_WAIT));
-                let opened = tokio::task::spawn_blocking(move || store.connect(wait)).await;
-                opened.map_err(|_| StoreError::Unavailable { reason: None })??
-            }
-        };
-        Ok(Lease {
+        let connections = self.clone();
+        let lease = move |connection| Lease {
             connection,
             _turn: turn,
             large,
             entering,
-            connections: self.clone(),
-        })
+            connections,
+        };
+        if let Some(connection) = self.store.idle() {
+            return Ok(lease(connection));
+        }
+        let (store, wait) = (Arc::clone(&self.store), self.wait.max(LEAST_WAIT));
+        // The turn lasts as long as the thread works, also when the client has left.
+        let opened = tokio::task::spawn_blocking(move || store.connect(wait).map(lease)).await;
+        opened.map_err(|_| StoreError::Unavailable { reason: None })?
     }
 
     /// Idle connections for helpers, as many as there are idle cores. Never waits.

@@ -12,7 +12,8 @@ pub struct Places {
     /// One permit per large stream: the last quarter is for small requests.
     pub(super) large: Arc<Semaphore>,
     /// How many requests of one database may hold a place before they see its records: while it is locked,
-    /// they wait for that, and leave half of the places to the requests of others.
+    /// they wait for that, and leave places to the requests of others, also where large streams have all of
+    /// theirs.
     pub(super) entering: usize,
 }
 
@@ -21,7 +22,7 @@ impl Places {
     pub fn new(streams: usize, databases: usize) -> Places {
         let entering = match databases {
             0 | 1 => streams,
-            databases => (streams / 2 / databases).max(1),
+            databases => (streams / 4 / databases).max(1),
         };
         Places {
             all: Arc::new(Semaphore::new(streams)),

@@ -25,9 +25,14 @@ pub(super) fn make(connection: &Connection, stream: &Stream) -> Result<()> {
 
 /// What the database said of a stream, and that it said it of the query if there is one.
 pub(super) fn reason(stream: &Stream, error: &Error) -> String {
+    let reason = match error {
+        // The statement is ours, and may name columns that are not served.
+        Error::SqlInputError { msg, .. } => msg.clone(),
+        error => error.to_string(),
+    };
     match stream.source {
-        Source::Table(_) => error.to_string(),
-        Source::Query(_) => format!("its query: {error}"),
+        Source::Table(_) => reason,
+        Source::Query(_) => format!("its query: {reason}"),
     }
 }
 
