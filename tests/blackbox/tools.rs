@@ -379,7 +379,8 @@ fn cron(home: &Path, address: &str) -> Ran {
         let text = text.replace("/data", &data).replace("/usr/local/bin", &bin);
         text.replace("HOST:5000", address)
     };
-    let script = at(printed("```text\n", "```"));
+    let script = at(printed("```text\n#!/bin/sh\n", "```"));
+    let script = format!("#!/bin/sh\n{script}");
     executable(&home.join("bin/load-flows"), &script);
     let mut command = Command::new("/bin/sh");
     command
