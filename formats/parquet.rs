@@ -48,7 +48,7 @@ inventory::submit! {
 }
 
 /// The most bytes of a row group, whatever its rows.
-const GROUP_BYTES: usize = 16 << 20;
+const GROUP_BYTES: usize = 4 << 20;
 
 /// What a file begins with.
 const MAGIC: &[u8] = b"PAR1";

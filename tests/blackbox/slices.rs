@@ -402,7 +402,7 @@ fn a_slow_client_of_parquet_holds_a_row_group_per_slice() {
         most = most.max(now);
         std::thread::sleep(Duration::from_millis(50));
     }
-    // Four slices are under way, each with 16 MiB, one of them twice while it is handed over.
+    // Four slices are under way, each with 4 MiB, one of them twice while it is handed over.
     assert!(most <= 128, "{most} MiB");
     let mut length = 0;
     loop {
