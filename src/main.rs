@@ -309,7 +309,9 @@ fn main() -> ExitCode {
         .skip(usage.into())
         .map(ToString::to_string)
         .collect();
-    let _ = writeln!(io::stderr(), "flows: {}", message.join(": "));
+    // A file, or a URL, may have one where none belongs.
+    let message = message.join(": ");
+    let _ = writeln!(io::stderr(), "flows: {}", flows::token::redacted(&message));
     if error.downcast_ref().is_some_and(PullError::is_temporary) {
         // "Temporary failure" to cron and mail alike (sysexits.h).
         ExitCode::from(75)
