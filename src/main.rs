@@ -411,6 +411,7 @@ fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
         }
         Ok(())
     };
+    show(strangers::said(config))?;
     show(config.server.tls.iter().map(tls::check).collect())?;
     for (database, streams) in config.served() {
         let path = database.path.display();

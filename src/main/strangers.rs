@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, anyhow};
 use flows::config::Config;
+use flows::store::Finding;
 
 use crate::Usage;
 
@@ -29,6 +30,24 @@ pub(crate) fn refuse_strangers(
         .context(Usage),
         _ => Ok(()),
     }
+}
+
+/// What there is to say of who may read, before an address is known that was really bound.
+pub(crate) fn said(config: &Config) -> Vec<Finding> {
+    let listen = config.server.listen.parse::<SocketAddr>();
+    let refused = listen.map(|address| refuse_strangers(config, &[address], WAYS_OUT));
+    let refused = refused.ok().and_then(Result::err).map(|error| {
+        let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
+        Finding::Error(causes.join(": "))
+    });
+    let tokens = config.auth.tokens.iter();
+    let expired = tokens.filter_map(|token| {
+        let expiry = token.expires.as_ref().filter(|expiry| expiry.is_over())?;
+        let (name, text) = (&token.name, &expiry.text);
+        let expired = format!("the token {name} expired at {text}, and lets nobody in");
+        Some(Finding::Warning(expired))
+    });
+    refused.into_iter().chain(expired).collect()
 }
 
 /// Refuses to let everybody read everything where that needed a token until now, be it at a loopback address:

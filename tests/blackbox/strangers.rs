@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{FLOWS, Server, flows, folder, run, ten_records};
+use crate::harness::{FLOWS, Server, assert_has, flows, folder, run, ten_records};
 
 #[test]
 fn who_says_nothing_of_who_may_read_listens_at_loopback_addresses_only() {
@@ -15,6 +15,18 @@ fn who_says_nothing_of_who_may_read_listens_at_loopback_addresses_only() {
         let demo = ["demo", "--rows", "1000000000", "--listen", address];
         run(folder.path(), &demo).failed(2, &["nothing says who may read", "127.0.0.1", "ssh -L"]);
     }
+    fs::write(
+        folder.path().join("wide.toml"),
+        "[server]\nlisten = \"0.0.0.0:5000\"",
+    )
+    .unwrap();
+    let check = ["check", "--config", "wide.toml", "--database", "ten.db"];
+    let ran = run(folder.path(), &check);
+    assert_eq!(ran.code, Some(2));
+    assert_has(
+        &ran.stdout,
+        &["error: nothing says who may read", "0.0.0.0:5000"],
+    );
     // Unless it is written out.
     fs::write(folder.path().join("open.toml"), "[server]\ninsecure = true").unwrap();
     let serve = ["serve", "--config", "open.toml", "--database", "ten.db"];
