@@ -289,6 +289,15 @@ impl std::fmt::Display for Usage {
     }
 }
 
+/// What went wrong, and why; the mark is no part of it.
+fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().skip(error.is::<Usage>().into());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 fn main() -> ExitCode {
     let ran = run(Arguments::parse().command);
     log::flush();
@@ -303,15 +312,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let usage = error.is::<Usage>();
-    // The mark is not part of the message.
-    let message: Vec<_> = error
-        .chain()
-        .skip(usage.into())
-        .map(ToString::to_string)
-        .collect();
-    // A file, or a URL, may have one where none belongs.
-    let message = message.join(": ");
-    let _ = writeln!(io::stderr(), "flows: {}", flows::token::redacted(&message));
+    // A file, or a URL, may have a token where none belongs.
+    let _ = writeln!(
+        io::stderr(),
+        "flows: {}",
+        flows::token::redacted(&told(&error))
+    );
     if error.downcast_ref().is_some_and(PullError::is_temporary) {
         // "Temporary failure" to cron and mail alike (sysexits.h).
         ExitCode::from(75)

@@ -190,8 +190,8 @@ fn token(key: &str, raw: RawToken, streams: &[Arc<Stream>]) -> Result<Token, Wro
         if columns.is_empty() {
             return wrong(key, "empty", "at least one column, or left out for all");
         }
-        let known: Vec<_> = stream.schema.columns.iter().collect();
-        let known: Vec<_> = known.iter().map(|column| column.name.as_str()).collect();
+        let known = stream.schema.columns.iter();
+        let known: Vec<_> = known.map(|column| column.name.as_str()).collect();
         for (i, column) in columns.iter().enumerate() {
             let key = format!("{key}[{i}]");
             if !known.contains(&column.as_str()) {

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::strangers::{
     WAYS_OUT, refuse_strangers, refuse_to_open, warn_of_listeners, warn_of_watched,
 };
-use crate::{Signals, Usage, service};
+use crate::{Signals, Usage, service, told};
 
 /// Reads the configuration.
 type Load = Box<dyn Fn() -> anyhow::Result<Config> + Send + Sync>;
@@ -48,13 +48,19 @@ pub(crate) fn serve_checked(load: Load) -> anyhow::Result<()> {
     }
     let scheme = config.server.tls.as_ref().map_or("http", |_| "https");
     Bound::new(started, &config, sockets, WAYS_OUT)?.serve(config, Some((load, hangups)), |addresses| {
-        let urls: Vec<_> = addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
-        let urls = urls.join(", ");
+        let urls = urls(scheme, addresses);
         if let Err(error) = writeln!(io::stdout(), "listening on {urls}") {
             tracing::warn!(%error, "listening on {urls}, which cannot be written to standard output");
         }
         Ok(())
     })
+}
+
+fn urls(scheme: &str, addresses: &[SocketAddr]) -> String {
+    let urls = addresses
+        .iter()
+        .map(|address| format!("{scheme}://{address}"));
+    urls.collect::<Vec<_>>().join(", ")
 }
 
 /// What there is to say against a configuration and its databases.
@@ -184,9 +190,7 @@ impl Bound {
             });
             if let Some(watched) = self.watched {
                 let addresses = watched.addresses()?;
-                let urls = addresses.iter().map(|address| format!("http://{address}"));
-                let urls = urls.collect::<Vec<_>>().join(", ");
-                tracing::info!("metrics and health at {urls}");
+                tracing::info!("metrics and health at {}", urls("http", &addresses));
                 warn_of_watched(&addresses);
                 tokio::spawn(server::watch(watched, current.clone()));
             }
@@ -255,9 +259,7 @@ async fn reload(
                 running = config;
             }
             Err(error) => {
-                let causes = error.chain().skip(error.is::<Usage>().into());
-                let causes: Vec<_> = causes.map(ToString::to_string).collect();
-                let error = causes.join(": ");
+                let error = told(&error);
                 tracing::error!("SIGHUP: the configuration stays as it was: {error}");
             }
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use flows::config::Config;
 use flows::store::Finding;
 
-use crate::Usage;
+use crate::{Usage, told};
 
 /// How `flows serve` can be reached from elsewhere.
 pub(crate) const WAYS_OUT: &str = "`flows token new NAME` makes a token and prints the section [[auth.tokens]] to paste; or listen at \
@@ -36,10 +36,8 @@ pub(crate) fn refuse_strangers(
 pub(crate) fn said(config: &Config) -> Vec<Finding> {
     let listen = config.server.listen.parse::<SocketAddr>();
     let refused = listen.map(|address| refuse_strangers(config, &[address], WAYS_OUT));
-    let refused = refused.ok().and_then(Result::err).map(|error| {
-        let causes: Vec<_> = error.chain().skip(1).map(ToString::to_string).collect();
-        Finding::Error(causes.join(": "))
-    });
+    let refused = refused.ok().and_then(Result::err);
+    let refused = refused.map(|error| Finding::Error(told(&error)));
     let tokens = config.auth.tokens.iter();
     let expired = tokens.filter_map(|token| {
         let expiry = token.expires.as_ref().filter(|expiry| expiry.is_over())?;

@@ -323,8 +323,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn document(&self, path: &str) -> String {
         let reply = self.get(path);
-        assert_eq!(reply.status, 200, "{}", reply.body);
-        assert!(reply.complete);
+        reply.is_complete();
         reply.body
     }
 
@@ -332,8 +331,7 @@ impl Server {
     #[track_caller]
     pub(crate) fn bytes(&self, path: &str) -> Vec<u8> {
         let reply = self.get(path);
-        assert_eq!(reply.status, 200, "{}", reply.body);
-        assert!(reply.complete);
+        reply.is_complete();
         reply.bytes
     }
 
@@ -511,6 +509,13 @@ impl Reply {
 
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// It is what was asked for, all of it.
+    #[track_caller]
+    pub(crate) fn is_complete(&self) {
+        let found = (self.status, self.complete);
+        assert_eq!(found, (200, true), "{}", self.body);
     }
 
     /// It is a problem document (RFC 9457) of this status, and its text has all these parts.
