@@ -314,7 +314,7 @@ def compare(server, request, path):
     places = [place and ":".join(map(str, place)) for place in answer.positions]
     check(position in places, "Flows-Position", position, "not", places)
     check(link or not answer.is_cut, "cut by its limit, but no Link")
-    return link and link.split(">")[0][1:], answer, rows
+    return link and urllib.parse.urljoin(path, link.split(">")[0][1:]), answer, rows
 
 
 def follow(server, request, path):
@@ -332,7 +332,7 @@ def follow(server, request, path):
         check(status == 200 and body is not None, f"page {next}: {status}")
         rows += rows_of(request, request.columns or [c for c in request.stream.columns if not c.hidden], body)
         link = headers["Link"]
-        next, pages = link and link.split(">")[0][1:], pages + 1
+        next, pages = link and urllib.parse.urljoin(next, link.split(">")[0][1:]), pages + 1
     if not next:
         check(not answer.wrong, f"{pages} pages, in spite of", answer.wrong)
         check(len(rows) == len(answer.rows), f"{pages} pages of", len(rows), "records, not", len(answer.rows))

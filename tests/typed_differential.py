@@ -370,7 +370,7 @@ def compare(table, server, order, path, expected, limit):
             check(position == last, "Flows-Position", position, "not", last)
         link = headers["Link"]
         check(link is None or limit, "a link without a limit", link)
-        next, pages = link and link.split(">")[0][1:], pages + 1
+        next, pages = link and urllib.parse.urljoin(next, link.split(">")[0][1:]), pages + 1
     wanted = [table.sent(record) for record in expected]
     for at, (got, want) in enumerate(zip(found, wanted)):
         check(got == want, f"record {at} is\n    {got}, not\n    {want}")

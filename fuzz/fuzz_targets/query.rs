@@ -274,10 +274,12 @@ fuzz_target!(|input: Input| {
     for _ in 0..2 {
         let Some(next) = link else { break };
         let next = next
-            .strip_prefix('<')
+            .strip_prefix("<?")
             .and_then(|next| next.strip_suffix(">; rel=\"next\""))
-            .expect("a link");
-        let head = head("GET", next);
+            .expect("a link to a query");
+        let (path, _) = input.target.split_once('?').unwrap_or((&input.target, ""));
+        let next = format!("{path}?{next}");
+        let head = head("GET", &next);
         let page = ask(Reader::Pages, head.as_bytes());
         assert_eq!(
             page.status,

@@ -183,10 +183,11 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// The request's URL, moved on to a position; what it says of now means that now, on every page.
+/// The request's query, moved on to a position; what it says of now means that now, on every page. Without a path it
+/// leads to the request's own (RFC 3986 section 5.2.2), also where a proxy has put a prefix before that.
 fn next(asked: &StreamRequest, position: &str) -> String {
     let uri = &asked.request.uri;
-    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let (_, query) = uri.split_once('?').unwrap_or((uri, ""));
     let pair = |pair: &str| {
         let (name, value) = form_urlencoded::parse(pair.as_bytes()).next()?;
         if name == "after" {
@@ -206,5 +207,5 @@ fn next(asked: &StreamRequest, position: &str) -> String {
     let pairs = query.split('&').filter_map(pair);
     let after = format!("after={position}");
     let query: Vec<_> = pairs.chain([after]).collect();
-    format!("{path}?{}", query.join("&"))
+    format!("?{}", query.join("&"))
 }

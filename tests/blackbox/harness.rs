@@ -511,6 +511,18 @@ impl Reply {
         self.headers.get(name).map_or("", String::as_str)
     }
 
+    /// Where its `Link` leads, if there is one: the path that was asked for, with another query.
+    #[track_caller]
+    pub(crate) fn next(&self, asked: &str) -> Option<String> {
+        let link = self.headers.get("link")?;
+        let query = link
+            .strip_prefix("<?")
+            .and_then(|link| link.strip_suffix(">; rel=\"next\""));
+        let query = query.unwrap_or_else(|| panic!("no query: {link}"));
+        let (path, _) = asked.split_once('?').unwrap_or((asked, ""));
+        Some(format!("{path}?{query}"))
+    }
+
     /// It is what was asked for, all of it.
     #[track_caller]
     pub(crate) fn is_complete(&self) {

@@ -94,6 +94,8 @@ fn replies_say_where_they_end_and_go_on_behind_a_position() {
     ] {
         let (found, at, link) = asked(&server, query);
         assert_eq!((&found[..], at.as_str()), (ids, position), "{query}");
+        // Without a path it survives a proxy that has put a prefix before ours.
+        assert!(link.starts_with("<?"), "{link}");
         assert_has(&link, &["; rel=\"next\"", &format!("&after={position}>")]);
         assert_eq!(link.matches("after=").count(), 1, "{link}");
     }
@@ -107,10 +109,10 @@ fn replies_say_where_they_end_and_go_on_behind_a_position() {
                 .lines()
                 .map(|line| line.split(',').next().unwrap().to_owned()),
         );
-        let Some(next) = reply.header("link").strip_prefix('<') else {
+        let Some(next) = reply.next(&path) else {
             break;
         };
-        path = next.split('>').next().unwrap().to_owned();
+        path = next;
     }
     assert_eq!(ids, ["8", "7", "3", "6", "9", "1"]);
     for (query, part) in [
@@ -312,8 +314,7 @@ fn whoever_follows_the_links_gets_every_record() {
             let reply = server.get(&path);
             assert!(reply.status == 200 && reply.complete);
             pages += &reply.body;
-            let link = reply.header("link").strip_prefix('<');
-            next = link.map(|link| link.split('>').next().unwrap().to_owned());
+            next = reply.next(&path);
         }
         assert!(pages == all, "{query}: {} of {}", pages.len(), all.len());
         assert!(all.lines().count() > limit.parse().unwrap(), "{query}");

@@ -187,10 +187,10 @@ fn followed(server: &Server, query: &str) -> (Vec<usize>, Vec<String>) {
         let reply = server.get(&path);
         assert_eq!(reply.status, 200, "{path}: {}", reply.body);
         ids.extend(reply.body.lines().map(|id| id.parse::<usize>().unwrap()));
-        let Some(next) = reply.header("link").strip_prefix('<') else {
+        let Some(next) = reply.next(&path) else {
             return (ids, links);
         };
-        path = next.split('>').next().unwrap().to_owned();
+        path = next;
         links.push(path.clone());
     }
 }
