@@ -8,9 +8,11 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::definition::Stream;
 
-/// The names of the request's parameters. No stream and no column may be called so.
-pub const PARAMETERS: [&str; 9] = [
+/// The names of the request's parameters, those that narrow what is asked for first. No stream and no column may be
+/// called so.
+pub const PARAMETERS: [&str; 10] = [
     "scanned_after",
+    "scanned_from",
     "scanned_before",
     "after",
     "until",

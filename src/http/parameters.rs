@@ -62,10 +62,14 @@ pub(super) async fn asked(
     read(target, &query, request).map_err(Problem::rejection)
 }
 
+/// How many of the parameters narrow what is asked for, and so may be repeated.
+const BOUNDS: usize = 5;
+
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
 fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, Problem> {
     let mut values: [Option<Cow<'_, str>>; PARAMETERS.len()] = Default::default();
+    let mut bounds: [Vec<Cow<'_, str>>; BOUNDS] = Default::default();
     let mut others: Others<'_> = Vec::new();
     let mut filters = Vec::new();
     let mut resolved = Vec::new();
@@ -86,6 +90,13 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
     }
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if let Some(at) = PARAMETERS.iter().position(|known| *known == name) {
+            if let Some(bounds) = bounds.get_mut(at) {
+                // More than once means that all must hold; clients that do not know of any yet leave it empty.
+                if !value.is_empty() {
+                    bounds.push(value);
+                }
+                continue;
+            }
             if values[at].is_some() {
                 return Err(repeated(&name, &value));
             }
@@ -105,17 +116,7 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
             others.push((name, value));
         }
     }
-    let [
-        scanned_after,
-        scanned_before,
-        after,
-        until,
-        limit,
-        order,
-        columns,
-        count,
-        format,
-    ] = &values;
+    let [.., limit, order, columns, count, format] = &values;
     let order = order.as_deref().map_or(Ok(Order::Time), self::order)?;
     let limit = limit.as_deref().map(|value| integer("limit", value, 0));
     let stream = &target.view.stream;
@@ -126,24 +127,26 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         order,
         now,
     };
-    let mut window = [None, None];
-    let names = ["scanned_after", "scanned_before"];
-    for ((bound, name), value) in window
-        .iter_mut()
-        .zip(names)
-        .zip([scanned_after, scanned_before])
-    {
-        if let Some(value) = value {
-            *bound = Some(times.bound(name, value)?);
+    let (mut window, mut ends) = ([None, None], [None, None]);
+    for (name, values) in PARAMETERS.into_iter().zip(&bounds) {
+        let is_lower = !matches!(name, "scanned_before" | "until");
+        for value in values {
+            if matches!(name, "after" | "until") {
+                let (position, absolute) = times.position(name, value)?;
+                narrow(&mut ends[usize::from(!is_lower)], position, is_lower);
+                resolve(name, value, absolute);
+                continue;
+            }
+            let point = times.bound(name, value)?;
+            let point = match (name, point) {
+                // After all that is before it. Nothing is before the least.
+                ("scanned_from", Point::At(at)) => {
+                    at.checked_sub(1).map_or(Point::BeforeAll, Point::At)
+                }
+                (_, point) => point,
+            };
+            narrow(&mut window[usize::from(!is_lower)], point, is_lower);
             resolve(name, value, times.absolute(value, ""));
-        }
-    }
-    let mut ends = [None, None];
-    for ((end, name), value) in ends.iter_mut().zip(["after", "until"]).zip([after, until]) {
-        if let Some(value) = value {
-            let (position, absolute) = times.position(name, value)?;
-            *end = Some(position);
-            resolve(name, value, absolute);
         }
     }
     let [after, until] = ends;
@@ -349,6 +352,14 @@ impl Times<'_> {
             not(name, value, &allowed)
         })
     }
+}
+
+/// Has a bound hold, too.
+fn narrow<T: Ord>(known: &mut Option<Point<T>>, point: Point<T>, is_lower: bool) {
+    *known = Some(match known.take() {
+        None => point,
+        Some(known) => known.narrower(point, is_lower),
+    });
 }
 
 /// Where a range begins that has only what is after that; `None` with the first record.

@@ -17,6 +17,28 @@ pub(super) enum Point<T> {
 }
 
 impl<T> Point<T> {
+    /// The one of two that leaves less: the `later`, or the earlier.
+    pub(super) fn narrower(self, other: Point<T>, later: bool) -> Point<T>
+    where
+        T: Ord,
+    {
+        if (self.place() < other.place()) == later {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// Compares as points lie.
+    fn place(&self) -> (u8, Option<&T>, bool) {
+        match self {
+            Point::BeforeAll => (0, None, false),
+            Point::At(at) => (1, Some(at), false),
+            Point::After(before) => (1, Some(before), true),
+            Point::AfterAll => (2, None, false),
+        }
+    }
+
     pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Point<U> {
         match self {
             Point::BeforeAll => Point::BeforeAll,

@@ -258,9 +258,9 @@ fn what_is_no_instant_is_told_what_is() {
         "now-3w",
         "now-99999999d",
         "1.5",
-        "",
+        ":",
     ] {
-        for parameter in ["scanned_after", "scanned_before", "time"] {
+        for parameter in ["scanned_after", "scanned_from", "scanned_before", "time"] {
             server
                 .get(&format!("{STREAM}?{parameter}={value}"))
                 .problem(400, &[parameter, "2026-01-01T00:00:00Z", "in us", "now-3h"]);
@@ -268,6 +268,11 @@ fn what_is_no_instant_is_told_what_is() {
         server
             .get(&format!("{STREAM}?after={value}:1"))
             .problem(400, &["after is", "TIME:ID", "now-3h"]);
+    }
+    for query in ["time=", "after=:1"] {
+        server
+            .get(&format!("{STREAM}?{query}"))
+            .problem(400, &["now-3h"]);
     }
     let server = Server::with(folder.path(), &path, &stream("type = \"integer\""));
     server
