@@ -17,7 +17,7 @@ use serde_json::json;
 inventory::submit! {
     Format {
         name: "avro",
-        media_types: &["application/avro", "avro/binary"],
+        media_types: &["application/avro", "avro/binary", "application/x-avro"],
         extension: "avro",
         summary: "An Apache Avro object container file, its blocks not compressed",
         compressed: false,

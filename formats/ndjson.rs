@@ -7,7 +7,11 @@ use crate::object::{OPTIONS, Objects};
 inventory::submit! {
     Format {
         name: "ndjson",
-        media_types: &["application/x-ndjson", "application/jsonl"],
+        media_types: &[
+            "application/x-ndjson",
+            "application/jsonl",
+            "application/jsonlines",
+        ],
         extension: "ndjson",
         summary: "JSON objects, one to a line (RFC 8259 each)",
         compressed: false,

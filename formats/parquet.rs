@@ -28,7 +28,7 @@ use crate::columns::{BATCH_BYTES, Columns, schema};
 inventory::submit! {
     Format {
         name: "parquet",
-        media_types: &["application/vnd.apache.parquet"],
+        media_types: &["application/vnd.apache.parquet", "application/x-parquet"],
         extension: "parquet",
         summary: "An Apache Parquet file, its pages compressed by zstd",
         compressed: true,

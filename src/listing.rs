@@ -52,14 +52,14 @@ pub fn named(registry: &Registry, name: &str) -> Result<&'static Format, NoForma
 
 fn table(registry: &Registry) -> String {
     let mut table = format!(
-        "{:8} {:42} {:10} SUMMARY\n",
+        "{:8} {:63} {:10} SUMMARY\n",
         "NAME", "MEDIA TYPES", "EXTENSION"
     );
     for format in registry.iter() {
         let media_types = format.media_types.join(", ");
         let extension = format!(".{}", format.extension);
         let (name, summary) = (format.name, format.summary);
-        table += &format!("{name:8} {media_types:42} {extension:10} {summary}\n");
+        table += &format!("{name:8} {media_types:63} {extension:10} {summary}\n");
     }
     table
 }

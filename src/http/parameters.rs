@@ -605,9 +605,13 @@ fn format(target: &Target, parameter: Option<&str>) -> Result<Option<&'static Fo
     let named = |name: &str| {
         formats.get(name).ok_or_else(|| {
             let detail = format!("there is no format {:?}", shortened(name));
-            Problem::bad_request(detail)
-                .about("format", Some(name))
-                .allowing(name, names())
+            let problem = Problem::bad_request(detail).about("format", Some(name));
+            // ClickHouse's names for what is called otherwise here.
+            match name {
+                "JSONEachRow" => problem.suggesting(Some("ndjson".to_owned()), names()),
+                "ArrowStream" => problem.suggesting(Some("arrow".to_owned()), names()),
+                _ => problem.allowing(name, names()),
+            }
         })
     };
     match (parameter, target.extension) {

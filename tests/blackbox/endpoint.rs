@@ -245,6 +245,18 @@ fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
             "jsn",
             &["jsn", "did you mean json?"],
         ),
+        (
+            "format=JSONEachRow",
+            "format",
+            "JSONEachRow",
+            &["did you mean ndjson?"],
+        ),
+        (
+            "format=ArrowStream",
+            "format",
+            "ArrowStream",
+            &["did you mean arrow?"],
+        ),
         ("format=", "format", "", &["format"]),
         ("format=JSON", "format", "JSON", &["JSON"]),
     ] {

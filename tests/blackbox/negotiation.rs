@@ -16,6 +16,14 @@ fn accept_decides_unless_parameter_or_extension_do() {
     assert_eq!(got(FLOWS, "text/csv"), "text/csv; charset=utf-8");
     assert_eq!(got(FLOWS, "text/xml"), "text/xml; charset=utf-8");
     assert_eq!(got(FLOWS, "application/jsonl"), "application/jsonl");
+    // Names that were never registered, and are sent all the same.
+    for name in [
+        "application/jsonlines",
+        "application/x-avro",
+        "application/x-parquet",
+    ] {
+        assert_eq!(got(FLOWS, name), name);
+    }
     assert_eq!(
         got(FLOWS, "text/csv;q=0.5\r\nAccept: application/avro"),
         "application/avro"
