@@ -29,7 +29,7 @@
 //! | `http/ending.rs` | how a reply ended |
 //! | `http/line.rs` | the log line of a request |
 //! | `http/selected.rs` | what a request reads, for the log |
-//! | `http/health.rs` | `/healthz`, `/readyz` |
+//! | `http/health.rs` | `/`, `/healthz`, `/readyz` |
 //! | `http/metrics.rs` | what is counted, and `/metrics` |
 //! | `http/problem.rs` | errors as `application/problem+json` (RFC 9457) |
 
@@ -262,6 +262,8 @@ fn routes() -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + 
         .or(catalogue::catalogue())
         .unify()
         .or(health::health(Listener::Main))
+        .unify()
+        .or(health::root())
         .unify()
         .or(metrics::metrics(Listener::Main))
         .unify()

@@ -1,4 +1,4 @@
-//! `/healthz`: whether the process lives. `/readyz`: whether each stream's database answers.
+//! `/healthz`: whether the process lives. `/readyz`: whether each stream's database answers. `/`: where things are.
 //!
 //! All connections busy is ready: requests wait for their turn. A database that is locked, gone or without a
 //! stream's table is not, nor is a server that stops.
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout_at};
-use warp::http::HeaderValue;
-use warp::http::header::CONTENT_TYPE;
+use warp::http::header::{ALLOW, CONTENT_TYPE};
+use warp::http::{HeaderValue, Method};
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
@@ -179,6 +179,30 @@ pub(super) fn health(
         });
     lives.or(ready).unify()
 }
+
+/// `/`, which load balancers ask for by default, and people who look around: where everything is. For anyone, and
+/// without a line in the log.
+pub(super) fn root() -> impl Filter<Extract = (Response,), Error = Rejection> + Copy {
+    warp::path::end()
+        .and(warp::method())
+        .and(warp::ext::get::<Shared>())
+        .and_then(|method: Method, request: Shared| async move {
+            if ![Method::GET, Method::HEAD, Method::OPTIONS].contains(&method) {
+                let detail = "/ is read by GET, HEAD or OPTIONS";
+                return Err(Problem::method_not_allowed(detail, ALLOWED).rejection());
+            }
+            request.may_tell();
+            let mut response = plain(
+                "flows: streams are listed at /api/v1/streams, and read at /api/v1/stream/NAME\n",
+            );
+            let allowed = HeaderValue::from_static(ALLOWED);
+            response.headers_mut().insert(ALLOW, allowed);
+            Ok(response)
+        })
+}
+
+/// How `/` may be asked for.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
 
 fn plain(text: &'static str) -> Response {
     let mut response = Response::new(text.into());

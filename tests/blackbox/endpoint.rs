@@ -370,8 +370,19 @@ fn paths_methods_and_bodies() {
     server
         .get("/api/v1/stream/flows.csv.gz")
         .problem(404, &["csv.gz"]);
+    // What load balancers ask for unless they are told otherwise, by HTTP/1.0 too.
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let request = format!("{method} / {version}\r\nHost: t\r\nConnection: close\r\n\r\n");
+            let reply = server.raw(&request);
+            assert_eq!(reply.status, 200, "{request}");
+            assert_eq!(reply.header("allow"), "GET, HEAD, OPTIONS");
+            assert_eq!(reply.body.contains("/api/v1/streams"), method != "HEAD");
+        }
+    }
+    let post = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    server.raw(post).problem(405, &["OPTIONS"]);
     for path in [
-        "/",
         "/api/v1/stream",
         "/api/v1/stream/",
         "/api/v2/stream/flows",
