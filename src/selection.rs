@@ -8,8 +8,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::definition::Stream;
 
-/// The names of the request's parameters, those that narrow what is asked for first. No stream and no column may be
-/// called so.
+/// How many of [`PARAMETERS`], the first ones, are bounds: each may be given more than once, and all hold then.
+pub const BOUNDS: usize = 5;
+
+/// The names of the request's parameters, bounds first. No stream and no column may be called so.
 pub const PARAMETERS: [&str; 10] = [
     "scanned_after",
     "scanned_from",

@@ -19,7 +19,9 @@ use super::request::Shared;
 use super::target::Target;
 use crate::config::Server;
 use crate::definition::Stream;
-use crate::selection::{Filter, Ids, Operand, Operator, Order, PARAMETERS, Position, Range, View};
+use crate::selection::{
+    BOUNDS, Filter, Ids, Operand, Operator, Order, PARAMETERS, Position, Range, View,
+};
 use crate::store::Limits;
 use crate::stream::ContentCoding;
 use crate::stream::connections::Connections;
@@ -61,9 +63,6 @@ pub(super) async fn asked(
 ) -> Result<StreamRequest, Rejection> {
     read(target, &query, request).map_err(Problem::rejection)
 }
-
-/// How many of the parameters narrow what is asked for, and so may be repeated.
-const BOUNDS: usize = 5;
 
 type Others<'q> = Vec<(Cow<'q, str>, Cow<'q, str>)>;
 
@@ -128,24 +127,24 @@ fn read(target: Target, query: &str, request: Shared) -> Result<StreamRequest, P
         now,
     };
     let (mut window, mut ends) = ([None, None], [None, None]);
-    for (name, values) in PARAMETERS.into_iter().zip(&bounds) {
+    let values_of_each = PARAMETERS.into_iter().zip(&bounds);
+    let given = values_of_each.flat_map(|(name, values)| values.iter().map(move |v| (name, v)));
+    for (name, value) in given {
         let is_lower = !matches!(name, "scanned_before" | "until");
-        for value in values {
-            if matches!(name, "after" | "until") {
-                let (position, absolute) = times.position(name, value)?;
-                narrow(&mut ends[usize::from(!is_lower)], position, is_lower);
-                resolve(name, value, absolute);
-                continue;
-            }
-            let point = times.bound(name, value)?;
-            let point = match (name, point) {
+        let at = usize::from(!is_lower);
+        if matches!(name, "after" | "until") {
+            let (position, absolute) = times.position(name, value)?;
+            narrow(&mut ends[at], position, is_lower);
+            resolve(name, value, absolute);
+        } else {
+            let point = match (name, times.bound(name, value)?) {
                 // After all that is before it. Nothing is before the least.
-                ("scanned_from", Point::At(at)) => {
-                    at.checked_sub(1).map_or(Point::BeforeAll, Point::At)
+                ("scanned_from", Point::At(time)) => {
+                    time.checked_sub(1).map_or(Point::BeforeAll, Point::At)
                 }
                 (_, point) => point,
             };
-            narrow(&mut window[usize::from(!is_lower)], point, is_lower);
+            narrow(&mut window[at], point, is_lower);
             resolve(name, value, times.absolute(value, ""));
         }
     }
