@@ -12,7 +12,8 @@ inventory::submit! {
     Format {
         name: "arrow",
         media_types: &["application/vnd.apache.arrow.stream"],
-        extension: "arrows",
+        aliases: &[],
+        extensions: &["arrows", "arrow"],
         summary: "An Apache Arrow IPC stream of record batches",
         compressed: false,
         options: &[],

@@ -18,7 +18,8 @@ inventory::submit! {
     Format {
         name: "avro",
         media_types: &["application/avro", "avro/binary", "application/x-avro"],
-        extension: "avro",
+        aliases: &[],
+        extensions: &["avro"],
         summary: "An Apache Avro object container file, its blocks not compressed",
         compressed: false,
         options: &[],

@@ -17,7 +17,8 @@ inventory::submit! {
     Format {
         name: "csv",
         media_types: &["text/csv"],
-        extension: "csv",
+        aliases: &["application/csv", "text/plain"],
+        extensions: &["csv"],
         summary: "Comma-separated values with a header line (RFC 4180, lines ended by \\n)",
         compressed: false,
         options: &[

@@ -10,7 +10,8 @@ inventory::submit! {
     Format {
         name: "json",
         media_types: &["application/json"],
-        extension: "json",
+        aliases: &["text/json"],
+        extensions: &["json"],
         summary: "One JSON array, one object to a line (RFC 8259)",
         compressed: false,
         options: &OPTIONS,

@@ -79,8 +79,11 @@ pub struct Format {
     /// The media types (RFC 9110 section 8.3.1) that mean this format, without parameters. The
     /// first is the one that replies carry.
     pub media_types: &'static [&'static str],
-    /// How file names end, without the dot.
-    pub extension: &'static str,
+    /// Further media types that clients send when they mean it, such as `text/plain`: they do so where they are
+    /// named, and no range such as `text/*` stands for them.
+    pub aliases: &'static [&'static str],
+    /// How paths and file names end, without the dot. The first is the one that replies carry.
+    pub extensions: &'static [&'static str],
     /// One line that says what it is.
     pub summary: &'static str,
     /// Whether documents are compressed already, so that compressing them again gains nothing.
@@ -100,6 +103,16 @@ pub type NewEncoder = Result<Box<dyn RecordEncoder>, Error>;
 inventory::collect!(Format);
 
 impl Format {
+    /// How file names end, without the dot; the format's name where it has no extension.
+    pub fn extension(&self) -> &'static str {
+        self.extensions.first().unwrap_or(&self.name)
+    }
+
+    /// Every media type that chooses it, its own first.
+    pub fn named_by(&self) -> impl Iterator<Item = &'static str> {
+        self.media_types.iter().chain(self.aliases).copied()
+    }
+
     /// The encoder of one document, which takes records of any types: what its format does not know,
     /// it is given as text.
     ///

@@ -29,7 +29,8 @@ inventory::submit! {
     Format {
         name: "parquet",
         media_types: &["application/vnd.apache.parquet", "application/x-parquet"],
-        extension: "parquet",
+        aliases: &[],
+        extensions: &["parquet"],
         summary: "An Apache Parquet file, its pages compressed by zstd",
         compressed: true,
         options: &[FormatOption {

@@ -35,11 +35,11 @@ impl Registry {
         formats.sort_by_key(|format| format.name);
         for (i, second) in formats.iter().enumerate() {
             for first in &formats[..i] {
-                let clash = [
-                    ("name", first.name, second.name),
-                    ("extension", first.extension, second.extension),
-                ];
-                if let Some((what, key, _)) = clash.into_iter().find(|(_, a, b)| a == b) {
+                let mut shared = second.extensions.iter();
+                let extension = shared.find(|extension| first.extensions.contains(extension));
+                let extension = extension.map(|extension| ("extension", *extension));
+                let name = (first.name == second.name).then_some(("name", first.name));
+                if let Some((what, key)) = name.or(extension) {
                     let (first, second) = (first.summary, second.summary);
                     return Err(RegistryError {
                         what,
@@ -60,7 +60,8 @@ impl Registry {
 
     /// The format whose files end in `.extension`, if there is one.
     pub fn by_extension(&self, extension: &str) -> Option<&'static Format> {
-        self.iter().find(|format| format.extension == extension)
+        self.iter()
+            .find(|format| format.extensions.contains(&extension))
     }
 
     /// Every format, by name.

@@ -15,7 +15,8 @@ inventory::submit! {
     Format {
         name: "tsv",
         media_types: &["text/tab-separated-values"],
-        extension: "tsv",
+        aliases: &["text/plain"],
+        extensions: &["tsv"],
         summary: "Tab-separated values with a header line, escaped as PostgreSQL's COPY does",
         compressed: false,
         options: &[TIMESTAMPS],

@@ -21,7 +21,8 @@ inventory::submit! {
     Format {
         name: "xml",
         media_types: &["application/xml", "text/xml"],
-        extension: "xml",
+        aliases: &[],
+        extensions: &["xml"],
         summary: "One XML 1.0 document, one <record> element to a line",
         compressed: false,
         options: &[TIMESTAMPS],

@@ -15,7 +15,7 @@
 //! | `http/cors.rs` | which pages of other origins may read replies |
 //! | `http/client_address.rs` | whose request it is, behind proxies |
 //! | `http/trace.rs` | the trace that it is a part of |
-//! | `http/target.rs` | path → stream and extension |
+//! | `http/target.rs` | path → stream and extension; a slash too many |
 //! | `http/parameters.rs` | query string → what to read, format and its options |
 //! | `http/filters.rs` | one filter of a column |
 //! | `http/operators.rs` | a filter's operator, and what looks like one but is not |
@@ -259,6 +259,8 @@ fn routes() -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + 
         .and_then(connection::borrowed)
         .untuple_one()
         .then(reply::stream)
+        .or(target::without_slash())
+        .unify()
         .or(catalogue::catalogue())
         .unify()
         .or(health::health(Listener::Main))

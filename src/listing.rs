@@ -52,25 +52,36 @@ pub fn named(registry: &Registry, name: &str) -> Result<&'static Format, NoForma
 
 fn table(registry: &Registry) -> String {
     let mut table = format!(
-        "{:8} {:63} {:10} SUMMARY\n",
-        "NAME", "MEDIA TYPES", "EXTENSION"
+        "{:8} {:63} {:15} SUMMARY\n",
+        "NAME", "MEDIA TYPES", "EXTENSIONS"
     );
     for format in registry.iter() {
-        let media_types = format.media_types.join(", ");
-        let extension = format!(".{}", format.extension);
+        let (media_types, extensions) = (media_types(format), extensions(format));
         let (name, summary) = (format.name, format.summary);
-        table += &format!("{name:8} {media_types:63} {extension:10} {summary}\n");
+        table += &format!("{name:8} {media_types:63} {extensions:15} {summary}\n");
     }
     table
 }
 
+fn media_types(format: &Format) -> String {
+    format.named_by().collect::<Vec<_>>().join(", ")
+}
+
+fn extensions(format: &Format) -> String {
+    let extensions = format.extensions.iter();
+    let extensions: Vec<_> = extensions
+        .map(|extension| format!(".{extension}"))
+        .collect();
+    extensions.join(", ")
+}
+
 fn page(format: &Format) -> String {
     let mut page = format!(
-        "{}: {}\nmedia types: {}\nextension:   .{}\n",
+        "{}: {}\nmedia types: {}\nextensions:  {}\n",
         format.name,
         format.summary,
-        format.media_types.join(", "),
-        format.extension
+        media_types(format),
+        extensions(format)
     );
     if !format.options.is_empty() {
         page += "options, as query parameters:\n";
@@ -94,8 +105,9 @@ fn described(format: &Format) -> Value {
     });
     json!({
         "name": format.name,
-        "media_types": format.media_types,
-        "extension": format.extension,
+        "media_types": format.named_by().collect::<Value>(),
+        "extension": format.extension(),
+        "extensions": format.extensions,
         "summary": format.summary,
         "compressed": format.compressed,
         "options": options.collect::<Value>(),

@@ -6,7 +6,8 @@ inventory::submit! {
     Format {
         name: "csv",
         media_types: &["text/x-other"],
-        extension: "other",
+        aliases: &[],
+        extensions: &["other"],
         summary: "Another format that calls itself csv",
         compressed: false,
         options: &[],

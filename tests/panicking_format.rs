@@ -22,7 +22,8 @@ inventory::submit! {
     Format {
         name: "panicking",
         media_types: &["text/x-panicking"],
-        extension: "panicking",
+        aliases: &[],
+        extensions: &["panicking"],
         summary: "Panics late",
         compressed: false,
         options: &[],
@@ -34,7 +35,8 @@ inventory::submit! {
     Format {
         name: "panicking-early",
         media_types: &["text/x-panicking-early"],
-        extension: "early",
+        aliases: &[],
+        extensions: &["early"],
         summary: "Panics at once",
         compressed: false,
         options: &[],

@@ -259,7 +259,7 @@ fuzz_target!(|input: Input| {
     assert!(
         FORMATS
             .iter()
-            .any(|format| format.media_types.contains(&media_type))
+            .any(|format| format.named_by().any(|named| named == media_type))
     );
     let position = pages.header("flows-position");
     let is_position = |text| {

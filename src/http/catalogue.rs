@@ -44,8 +44,9 @@ fn streams(request: &Request, query: &str) -> Result<Response, Problem> {
         let formats = app.formats.iter().map(|format| {
             json!({
                 "name": format.name,
-                "media_types": format.media_types,
-                "href": format!("{url}.{}", format.extension),
+                "media_types": format.named_by().collect::<Value>(),
+                "extensions": format.extensions,
+                "href": format!("{url}.{}", format.extension()),
             })
         });
         let schema = format!("/api/v1/schema/{}", stream.name);

@@ -71,7 +71,10 @@ fn weight(text: &str) -> Option<u16> {
 ///
 /// Of each format the most specific range counts. Between formats it is the weight; then how
 /// specific the range is, since who names a format means it; then the order of the list; then the
-/// default, which stands first in `formats`.
+/// default, which stands first in `formats`. Aliases count where they are named.
+///
+/// Browsers name XML, for the sake of pages, and show JSON: whoever likes a page best gets that, unless they
+/// name another format.
 pub(super) fn format(
     accept: Option<&str>,
     formats: &[&'static Format],
@@ -96,22 +99,33 @@ pub(super) fn format(
             })
     };
     let of_each = |format: &&'static Format| {
+        let format = *format;
         let media_types = format
-            .media_types
-            .iter()
-            .map(|media_type| (*format, *media_type));
+            .named_by()
+            .map(move |media_type| (format, media_type));
         media_types.collect::<Vec<_>>()
     };
-    formats
-        .iter()
-        .flat_map(of_each)
-        .filter_map(|meant| Some((liked(meant.1)?, meant)))
-        .filter(|((weight, ..), _)| *weight > 0)
-        // The first of those that are equal.
-        .rev()
-        .max_by_key(|(key, _)| *key)
-        .map(|(_, meant)| meant)
+    let acceptable = || {
+        let meant = formats.iter().flat_map(of_each);
+        let liked = meant.filter_map(|meant| Some((liked(meant.1)?, meant)));
+        liked.filter(|((weight, specific, _), (format, media_type))| {
+            let is_own = format.media_types.contains(media_type);
+            *weight > 0 && (is_own || *specific == NAMED)
+        })
+    };
+    // The first of those that are equal.
+    let ((weight, specific, _), meant) = acceptable().rev().max_by_key(|(key, _)| *key)?;
+    let is_page = |range: &Weighted| range.name == "text/html" && range.weight > weight;
+    if ranges.iter().any(is_page) && (specific != NAMED || meant.0.name == "xml") {
+        let mut shown =
+            acceptable().filter(|(_, (_, media_type))| *media_type == "application/json");
+        return Some(shown.next().map_or(meant, |(_, json)| json));
+    }
+    Some(meant)
 }
+
+/// How specific a range is that is a media type.
+const NAMED: usize = 2;
 
 /// The coding that `Accept-Encoding` likes best; `None` when it accepts none.
 ///
@@ -191,6 +205,24 @@ mod tests {
                 ("arrow", "application/vnd.apache.arrow.stream"),
             ),
             ("application/jsonl", ("ndjson", "application/jsonl")),
+            ("application/csv", ("csv", "application/csv")),
+            ("text/json", ("json", "text/json")),
+            ("text/plain", ("csv", "text/plain")),
+            ("text/*, text/csv;q=0", ("tsv", "text/tab-separated-values")),
+            ("application/*", ("json", "application/json")),
+            (
+                "application/json, text/plain, */*",
+                ("json", "application/json"),
+            ),
+            (
+                "text/html, application/xhtml+xml, application/xml;q=0.9, */*;q=0.8",
+                ("json", "application/json"),
+            ),
+            (
+                "text/html, application/xml;q=0.9, */*;q=0.8, application/json;q=0",
+                ("xml", "application/xml"),
+            ),
+            ("text/html, application/xml", ("xml", "application/xml")),
             (
                 "text/html, application/pdf;q=0.9, */*;q=0.8",
                 ("json", "application/json"),

@@ -572,10 +572,10 @@ fn accepted(target: &Target, request: &Shared) -> Result<(&'static Format, &'sta
     formats.sort_by_key(|format| format.name != default);
     negotiation::format(request.accept.as_deref(), &formats).ok_or_else(|| {
         let accept = shortened(request.accept.as_deref().unwrap_or_default());
-        let media_types = formats.iter().flat_map(|format| format.media_types);
+        let media_types = formats.iter().flat_map(|format| format.named_by());
         let detail =
             format!("Accept: {accept} matches no format; the parameter format can name one");
-        Problem::not_acceptable(detail).listing(media_types.copied())
+        Problem::not_acceptable(detail).listing(media_types)
     })
 }
 
@@ -609,21 +609,23 @@ fn format(target: &Target, parameter: Option<&str>) -> Result<Option<&'static Fo
             match name {
                 "JSONEachRow" => problem.suggesting(Some("ndjson".to_owned()), names()),
                 "ArrowStream" => problem.suggesting(Some("arrow".to_owned()), names()),
-                _ => problem.allowing(name, names()),
+                _ => match formats.by_extension(name) {
+                    Some(meant) => problem.suggesting(Some(meant.name.to_owned()), names()),
+                    None => problem.allowing(name, names()),
+                },
             }
         })
     };
-    match (parameter, target.extension) {
-        (Some(name), Some(extension)) if named(name)?.name != extension.name => {
+    match (parameter, &target.extension) {
+        (Some(name), Some((extension, format))) if named(name)?.name != format.name => {
             let detail = format!(
-                "format is {name:?}, but the path ends in .{}; leave one of them out",
-                extension.extension
+                "format is {name:?}, but the path ends in .{extension}; leave one of them out"
             );
             Err(Problem::bad_request(detail)
                 .about("format", Some(name))
-                .allowing_only(extension.name))
+                .allowing_only(format.name))
         }
-        (_, Some(extension)) => Ok(Some(extension)),
+        (_, Some((_, format))) => Ok(Some(format)),
         (Some(name), None) => named(name).map(Some),
         (None, None) => Ok(None),
     }

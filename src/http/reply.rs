@@ -128,7 +128,7 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
     let media_type = asked.media_type;
     let text = media_type.starts_with("text/") || media_type.ends_with("/xml");
     let content_type = format!("{media_type}{}", if text { "; charset=utf-8" } else { "" });
-    let (stream, extension) = (&asked.view.stream.name, asked.format.extension);
+    let (stream, extension) = (&asked.view.stream.name, asked.format.extension());
     let disposition = format!("inline; filename=\"{stream}.{extension}\"");
     set(headers, CONTENT_TYPE, &content_type);
     set(headers, CONTENT_DISPOSITION, &disposition);

@@ -75,7 +75,7 @@ impl Folder {
         let mut folder = Folder {
             path: path.clone(),
             stream: name.to_owned(),
-            extension: pull.format.extension,
+            extension: pull.format.extension(),
             state: State {
                 source: source(pull),
                 position: None,

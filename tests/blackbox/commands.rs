@@ -137,8 +137,8 @@ fn formats_lists_the_registry() {
         assert_has(
             line,
             &[
-                &format.media_types.join(", "),
-                format.extension,
+                &format.named_by().collect::<Vec<_>>().join(", "),
+                &format!(".{}", format.extensions.join(", .")),
                 format.summary,
             ],
         );

@@ -408,6 +408,77 @@ fn paths_methods_and_bodies() {
 }
 
 #[test]
+fn other_extensions_are_the_same_formats() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    for (extension, other, format) in [("ndjson", "jsonl", "ndjson"), ("arrows", "arrow", "arrow")]
+    {
+        let documents =
+            [extension, other].map(|extension| server.get(&format!("{FLOWS}.{extension}")));
+        let [first, second] = &documents;
+        assert_eq!((second.status, &first.bytes), (200, &second.bytes));
+        for header in ["content-type", "content-disposition"] {
+            assert_eq!(first.header(header), second.header(header));
+        }
+        server.document(&format!("{FLOWS}.{other}?limit=0&format={format}"));
+        let problem = server.get(&format!("{FLOWS}.{other}?format=csv"));
+        problem.problem(400, &[&format!("the path ends in .{other}")]);
+    }
+    let problem = server.get(&format!("{FLOWS}?format=jsonl"));
+    problem.problem(400, &["did you mean ndjson?"]);
+}
+
+#[test]
+fn a_slash_too_many_leads_to_where_it_is_not() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    for (path, to) in [
+        ("/api/v1/stream/flows/", "../flows"),
+        (
+            "/api/v1/stream/flows.csv/?limit=1&src_comp=like.C*",
+            "../flows.csv?limit=1&src_comp=like.C*",
+        ),
+        ("/api/v1/streams/", "../streams"),
+        (
+            "/api/v1/schema/flows/?dialect=avro",
+            "../flows?dialect=avro",
+        ),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let reply = server.with_head(method, path, "");
+            // Relative, so that what a proxy has put before the path stays there.
+            assert_eq!(
+                (reply.status, reply.header("location")),
+                (308, to),
+                "{path}"
+            );
+            assert_eq!(reply.header("cache-control"), "no-store");
+        }
+    }
+    for path in [
+        "/api/v1/stream/flow/",
+        "/api/v1/stream/flows.cvs/",
+        "/api/v1/stream/flows//",
+        "/api/v1/stream/",
+        "/api/v1/streams//",
+        "/api/v1/schema/flow/",
+        "/api/v1/schema//",
+        "/api/v1/",
+        "//evil.example/",
+        "//evil.example/api/v1/streams/",
+        "/api/v1//evil.example/",
+        "/api/v1/stream//evil.example/",
+    ] {
+        let reply = server.get(path);
+        reply.problem(404, &[]);
+        assert_eq!(reply.header("location"), "", "{path}");
+    }
+    server
+        .get("/api/v1/stream/flow/")
+        .problem(404, &["did you mean flows?"]);
+}
+
+#[test]
 fn head_is_the_head_of_get() {
     let folder = folder();
     let server = Server::of(folder.path(), &generated(folder.path(), 50_000));

@@ -24,7 +24,7 @@ fn formats() -> Vec<&'static str> {
 }
 
 fn extension(format: &str) -> &'static str {
-    Registry::load().unwrap().get(format).unwrap().extension
+    Registry::load().unwrap().get(format).unwrap().extension()
 }
 
 /// Values that formats, readers and databases trip over, as SQL and as what is sent.

@@ -21,9 +21,23 @@ fn accept_decides_unless_parameter_or_extension_do() {
         "application/jsonlines",
         "application/x-avro",
         "application/x-parquet",
+        "application/csv",
     ] {
         assert_eq!(got(FLOWS, name), name);
     }
+    for name in ["text/json", "text/plain"] {
+        assert_eq!(got(FLOWS, name), format!("{name}; charset=utf-8"));
+    }
+    // axios; then ranges, which mean what formats are called, and not what else is said.
+    assert_eq!(
+        got(FLOWS, "application/json, text/plain, */*"),
+        "application/json"
+    );
+    assert_eq!(got(FLOWS, "text/*"), "text/csv; charset=utf-8");
+    assert_eq!(
+        got(FLOWS, "application/*, application/json;q=0"),
+        "application/vnd.apache.arrow.stream"
+    );
     assert_eq!(
         got(FLOWS, "text/csv;q=0.5\r\nAccept: application/avro"),
         "application/avro"
@@ -47,11 +61,51 @@ fn accept_decides_unless_parameter_or_extension_do() {
     let problem = reply.problem(406, &["image/png, text/html", "format"]);
     let allowed = problem["allowed"].as_array().unwrap();
     let registry = flows_formats::Registry::load().unwrap();
-    for media_type in registry.iter().flat_map(|format| format.media_types) {
+    for media_type in registry.iter().flat_map(flows_formats::Format::named_by) {
         assert!(
             allowed.iter().any(|allowed| allowed == media_type),
             "{media_type}"
         );
+    }
+}
+
+#[test]
+fn a_browser_is_shown_json() {
+    let folder = folder();
+    let stream = "[[streams]]\nname = \"a\"\ntable = \"flows\"\ntime = \"time\"\nid = \"id\"\n\
+                  default_format = \"xml\"\ncolumns = [{ name = \"id\", type = \"integer\" }]\n";
+    let server = Server::with(folder.path(), &ten_records(folder.path()), stream);
+    let got = |accept: &str| {
+        let reply = server.with_head("GET", "/api/v1/stream/a", &format!("Accept: {accept}\r\n"));
+        assert_eq!(reply.status, 200, "{accept}");
+        reply.header("content-type").to_owned()
+    };
+    for accept in [
+        // Safari, and Firefox from 132 on; Firefox before; Chrome.
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,\
+         application/signed-exchange;v=b3;q=0.7",
+    ] {
+        assert_eq!(got(accept), "application/json", "{accept}");
+    }
+    // Others name what they want, or take nothing else.
+    for (accept, expected) in [
+        (
+            "text/html, text/csv;q=0.9, */*;q=0.8",
+            "text/csv; charset=utf-8",
+        ),
+        (
+            "text/html;q=0.9, application/xml, */*;q=0.8",
+            "application/xml; charset=utf-8",
+        ),
+        (
+            "text/html, application/xml;q=0.9",
+            "application/xml; charset=utf-8",
+        ),
+        ("*/*", "application/xml; charset=utf-8"),
+    ] {
+        assert_eq!(got(accept), expected, "{accept}");
     }
 }
 

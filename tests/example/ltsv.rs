@@ -6,7 +6,8 @@ inventory::submit! {
     Format {
         name: "ltsv",
         media_types: &["text/x-ltsv"],
-        extension: "ltsv",
+        aliases: &[],
+        extensions: &["ltsv"],
         summary: "Labelled tab-separated values, one record to a line",
         compressed: false,
         options: &[],
