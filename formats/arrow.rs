@@ -16,6 +16,7 @@ inventory::submit! {
         extensions: &["arrows", "arrow"],
         summary: "An Apache Arrow IPC stream of record batches",
         compressed: false,
+        raw: true,
         options: &[],
         encoder: |columns, _| Ok(Box::new(Arrow::new(&schema(columns)).map_err(error)?)),
     }

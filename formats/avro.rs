@@ -5,9 +5,10 @@
 //! has none), `timestamp-micros`, `timestamp-nanos`, `date` and `decimal` (of `bytes`); JSON is a `string`.
 //! All in a union with `null` if the column is nullable. Names that Avro does not allow are written
 //! by SQL/XML's `_xHHHH_` rule, and the column's own name is the field's `doc`. Blocks are not
-//! compressed; all slices of a document share its one sync marker.
+//! compressed; all documents of a process share one sync marker.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
 
 use flows_formats::decimal::scaled;
 use flows_formats::time::Unit;
@@ -22,6 +23,7 @@ inventory::submit! {
         extensions: &["avro"],
         summary: "An Apache Avro object container file, its blocks not compressed",
         compressed: false,
+        raw: true,
         options: &[],
         encoder: |schema, _| Ok(Box::new(Avro::new(schema))),
     }
@@ -29,6 +31,16 @@ inventory::submit! {
 
 /// A block is written when it holds so many bytes.
 const BLOCK_BYTES: usize = 32 * 1024;
+
+/// What stands between blocks. The specification wants it random, and no reader minds how random; it is the same in
+/// all documents of a process, so that whoever asks for the same records again gets the same bytes.
+static SYNC: LazyLock<[u8; 16]> = LazyLock::new(|| {
+    let random = || RandomState::new().build_hasher().finish().to_le_bytes();
+    let mut sync = [0; 16];
+    sync[..8].copy_from_slice(&random());
+    sync[8..].copy_from_slice(&random());
+    sync
+});
 
 /// The Avro schema of a stream's records.
 ///
@@ -97,14 +109,9 @@ struct Avro {
 
 impl Avro {
     fn new(schema: &Schema) -> Avro {
-        // The specification wants it random; no reader minds how random.
-        let random = || RandomState::new().build_hasher().finish().to_le_bytes();
-        let mut sync = [0; 16];
-        sync[..8].copy_from_slice(&random());
-        sync[8..].copy_from_slice(&random());
         Avro {
             schema: self::schema(schema).to_string(),
-            sync,
+            sync: *SYNC,
             columns: schema
                 .columns
                 .iter()

@@ -1,6 +1,7 @@
 //! `csv`: comma-separated values, quoted as RFC 4180 says, lines ended by `\n`.
 //!
-//! The header line comes even when no record follows, unless the client asks for none. A null is an
+//! The header line comes even when no record follows, unless the client asks for none; before it a byte order
+//! mark, if the client asks for that. A null is an
 //! empty field, an empty string is `""`. Blobs are base64; a real that is not finite is `NaN`,
 //! `Infinity` or `-Infinity`; timestamps and dates are as RFC 3339 has them (or, with
 //! `timestamps=epoch`, timestamps are integers), booleans `true` and `false`, decimals and JSON the text
@@ -21,6 +22,7 @@ inventory::submit! {
         extensions: &["csv"],
         summary: "Comma-separated values with a header line (RFC 4180, lines ended by \\n)",
         compressed: false,
+        raw: false,
         options: &[
             FormatOption {
                 name: "delimiter",
@@ -34,12 +36,19 @@ inventory::submit! {
                 default: "true",
                 summary: "Whether the columns' names come first, in a line",
             },
+            FormatOption {
+                name: "bom",
+                allowed: BOOLEAN,
+                default: "false",
+                summary: "Whether a byte order mark comes before all, by which Excel knows UTF-8",
+            },
             TIMESTAMPS,
         ],
         encoder: |schema, options| {
             let names = schema.columns.iter().map(|column| column.name.clone());
             let integers = schema.columns.iter().map(|column| Integers::asked(column.kind, options));
             Ok(Box::new(Csv {
+                mark: if options.get("bom") == "true" { MARK } else { "" },
                 header: (options.get("header") == "true").then(|| names.collect()),
                 delimiter: options.get("delimiter").as_bytes()[0],
                 columns: integers.collect(),
@@ -48,8 +57,13 @@ inventory::submit! {
     }
 }
 
+/// UTF-8's byte order mark.
+const MARK: &str = "\u{FEFF}";
+
 #[derive(Clone)]
 struct Csv {
+    /// What the document begins with.
+    mark: &'static str,
     header: Option<Vec<String>>,
     delimiter: u8,
     columns: Vec<Integers>,
@@ -57,6 +71,7 @@ struct Csv {
 
 impl RecordEncoder for Csv {
     fn begin(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        out.extend_from_slice(self.mark.as_bytes());
         let Some(names) = &self.header else {
             return Ok(());
         };
@@ -65,7 +80,7 @@ impl RecordEncoder for Csv {
                 out.push(self.delimiter);
             }
             // At the very beginning a reader would take this for a byte order mark, and drop it.
-            if name.starts_with('\u{FEFF}') {
+            if name.starts_with(MARK) {
                 quoted(name, out);
             } else {
                 field(name, self.delimiter, out);

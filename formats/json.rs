@@ -14,6 +14,7 @@ inventory::submit! {
         extensions: &["json"],
         summary: "One JSON array, one object to a line (RFC 8259)",
         compressed: false,
+        raw: false,
         options: &OPTIONS,
         encoder: |schema, options| {
             Ok(Box::new(Json(Objects::new(schema, options, "\n", "")?)))

@@ -88,6 +88,9 @@ pub struct Format {
     pub summary: &'static str,
     /// Whether documents are compressed already, so that compressing them again gains nothing.
     pub compressed: bool,
+    /// Whether readers take a document's bytes as they come, from HTTP clients that accept content codings by
+    /// themselves: it is coded for those only who say how much they would like that (`gzip;q=1`).
+    pub raw: bool,
     /// What a client may ask for beyond the name, by query parameters `NAME.OPTION`.
     pub options: &'static [FormatOption],
     /// Makes the encoder of one document.

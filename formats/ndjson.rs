@@ -16,6 +16,7 @@ inventory::submit! {
         extensions: &["ndjson", "jsonl"],
         summary: "JSON objects, one to a line (RFC 8259 each)",
         compressed: false,
+        raw: false,
         options: &OPTIONS,
         encoder: |schema, options| {
             Ok(Box::new(Ndjson(Objects::new(schema, options, "", "\n")?)))

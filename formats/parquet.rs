@@ -1,4 +1,4 @@
-//! `parquet`: an Apache Parquet file, its pages compressed by zstd.
+//! `parquet`: an Apache Parquet file, its pages compressed by zstd unless the client asks otherwise.
 //!
 //! One row group is held in memory, and written when it has the rows that the client asks for, or
 //! [`GROUP_BYTES`]. The footer, which says where each column of each row group begins, comes last, so
@@ -31,17 +31,31 @@ inventory::submit! {
         media_types: &["application/vnd.apache.parquet", "application/x-parquet"],
         aliases: &[],
         extensions: &["parquet"],
-        summary: "An Apache Parquet file, its pages compressed by zstd",
+        summary: "An Apache Parquet file, its pages compressed",
         compressed: true,
-        options: &[FormatOption {
-            name: "row_group_rows",
-            allowed: Allowed::Integer { least: 1_000, most: 1_000_000 },
-            default: "100000",
-            summary: "The most rows of a row group, one of which the server holds in memory",
-        }],
+        raw: true,
+        options: &[
+            FormatOption {
+                name: "row_group_rows",
+                allowed: Allowed::Integer { least: 1_000, most: 1_000_000 },
+                default: "100000",
+                summary: "The most rows of a row group, one of which the server holds in memory",
+            },
+            FormatOption {
+                name: "compression",
+                allowed: Allowed::OneOf(&["zstd", "snappy", "none"]),
+                default: "zstd",
+                summary: "How pages are compressed: every reader knows snappy, and some know nothing else",
+            },
+        ],
         encoder: |columns, options| {
             let rows = options.integer("row_group_rows") as usize;
-            let properties = properties(columns).map_err(error)?;
+            let compression = match options.get("compression") {
+                "snappy" => Compression::SNAPPY,
+                "none" => Compression::UNCOMPRESSED,
+                _ => Compression::ZSTD(ZstdLevel::try_new(1).map_err(error)?),
+            };
+            let properties = properties(columns, compression);
             let parquet = Parquet::new(schema(columns), properties, rows);
             Ok(Box::new(parquet.map_err(error)?))
         },
@@ -54,9 +68,9 @@ const GROUP_BYTES: usize = 4 << 20;
 /// What a file begins with.
 const MAGIC: &[u8] = b"PAR1";
 
-fn properties(columns: &Schema) -> Result<WriterProperties, ParquetError> {
+fn properties(columns: &Schema, compression: Compression) -> WriterProperties {
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+        .set_compression(compression)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         // Without statistics of pages it is of no use to readers.
         .set_offset_index_disabled(true)
@@ -73,7 +87,7 @@ fn properties(columns: &Schema) -> Result<WriterProperties, ParquetError> {
             _ => properties.set_column_statistics_enabled(path, EnabledStatistics::None),
         };
     }
-    Ok(properties.build())
+    properties.build()
 }
 
 struct Parquet {

@@ -19,6 +19,7 @@ inventory::submit! {
         extensions: &["tsv"],
         summary: "Tab-separated values with a header line, escaped as PostgreSQL's COPY does",
         compressed: false,
+        raw: false,
         options: &[TIMESTAMPS],
         encoder: |schema, options| {
             let names = schema.columns.iter().map(|column| column.name.clone()).collect();

@@ -25,6 +25,7 @@ inventory::submit! {
         extensions: &["xml"],
         summary: "One XML 1.0 document, one <record> element to a line",
         compressed: false,
+        raw: false,
         options: &[TIMESTAMPS],
         encoder: |schema, options| {
             let elements = schema.columns.iter().map(|column| Element::new(column, options)).collect();

@@ -110,6 +110,7 @@ fn described(format: &Format) -> Value {
         "extensions": format.extensions,
         "summary": format.summary,
         "compressed": format.compressed,
+        "raw": format.raw,
         "options": options.collect::<Value>(),
     })
 }

@@ -10,6 +10,7 @@ inventory::submit! {
         extensions: &["other"],
         summary: "Another format that calls itself csv",
         compressed: false,
+        raw: false,
         options: &[],
         encoder: |_, _| Err(flows_formats::Error::new("csv", "never used")),
     }

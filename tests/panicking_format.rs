@@ -26,6 +26,7 @@ inventory::submit! {
         extensions: &["panicking"],
         summary: "Panics late",
         compressed: false,
+        raw: false,
         options: &[],
         encoder: |_, _| Ok(Box::new(Panicking(LATE))),
     }
@@ -39,6 +40,7 @@ inventory::submit! {
         extensions: &["early"],
         summary: "Panics at once",
         compressed: false,
+        raw: false,
         options: &[],
         encoder: |_, _| Ok(Box::new(Panicking(1))),
     }

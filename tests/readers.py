@@ -253,6 +253,17 @@ def parquet_groups(document, columns):
     return {"names": ["rows", "said min", "said max", "min", "max"], "records": groups}
 
 
+def parquet_codecs(document, columns):
+    """Of each column in each row group, how its pages are compressed."""
+    import pyarrow
+    import pyarrow.parquet
+
+    metadata = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(document)).metadata
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    codecs = [[group.column(at).compression] for group in groups for at in range(group.num_columns)]
+    return {"names": ["codec"], "records": codecs}
+
+
 def parquet_duckdb(document, columns):
     import duckdb
 

@@ -301,10 +301,6 @@ fn same(target: &str, pages: &Reply, sql: &Reply) {
         // Now is another moment for each.
         let has_now = target.contains("now");
         said.headers.retain(|(name, _)| name != "link" || !has_now);
-        if reply.header("content-type") == Some("application/avro") {
-            // Its sync markers are random, and the length is the same.
-            said.body.clear();
-        }
         said
     };
     let (pages, sql) = (said(pages), said(sql));

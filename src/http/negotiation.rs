@@ -14,6 +14,8 @@ struct Weighted {
     name: String,
     /// In thousandths; 0 means "not acceptable".
     weight: u16,
+    /// Whether the list says it; it is 1 otherwise.
+    weighed: bool,
 }
 
 /// The items of a list, in order. Parameters other than the weight are ignored, and so are items
@@ -22,15 +24,19 @@ fn weighted(list: &str) -> Vec<Weighted> {
     let item = |item: String| {
         let mut parts = split(&item, ';').into_iter();
         let name = parts.next()?.trim().to_ascii_lowercase();
-        let mut weight = 1000;
+        let (mut weight, mut weighed) = (1000, false);
         for parameter in parts {
             if let Some((key, value)) = parameter.split_once('=')
                 && key.trim().eq_ignore_ascii_case("q")
             {
-                weight = self::weight(value.trim())?;
+                (weight, weighed) = (self::weight(value.trim())?, true);
             }
         }
-        (!name.is_empty()).then_some(Weighted { name, weight })
+        (!name.is_empty()).then_some(Weighted {
+            name,
+            weight,
+            weighed,
+        })
     };
     split(list, ',').into_iter().filter_map(item).collect()
 }
@@ -131,31 +137,33 @@ const NAMED: usize = 2;
 ///
 /// Identity is acceptable unless it is excluded. At equal weight a named coding comes before one
 /// that `*` stands for; of named ones the first of `codings`, which are best first, of others the
-/// last. A format that is `compressed` by itself stays as it is wherever that is acceptable.
+/// last. A format that is `compressed` by itself stays as it is wherever that is acceptable, and one that is read
+/// `raw` unless the coding has a weight.
 pub(super) fn coding(
     accept_encoding: Option<&str>,
-    compressed: bool,
+    format: &Format,
     codings: &[ContentCoding],
 ) -> Option<ContentCoding> {
     let items = weighted(accept_encoding.unwrap_or(""));
-    let named = |name: &str| items.iter().find(|item| item.name == name);
-    let liked = |coding: &ContentCoding| {
+    let named = |coding: &ContentCoding| {
         let alias = if coding.name() == "gzip" {
             "x-gzip"
         } else {
             coding.name()
         };
-        if let Some(item) = named(coding.name()).or_else(|| named(alias)) {
+        let named = |name: &str| items.iter().find(|item| item.name == name);
+        named(coding.name()).or_else(|| named(alias))
+    };
+    let liked = |coding: &ContentCoding| {
+        if let Some(item) = named(coding) {
             return (item.weight, true);
         }
         // What is not excluded is acceptable as it is, though liked less than anything named.
         let otherwise = u16::from(*coding == ContentCoding::Identity);
-        (named("*").map_or(otherwise, |all| all.weight), false)
+        let all = items.iter().find(|item| item.name == "*");
+        (all.map_or(otherwise, |all| all.weight), false)
     };
-    if compressed && liked(&ContentCoding::Identity).0 > 0 {
-        return Some(ContentCoding::Identity);
-    }
-    codings
+    let (_, best) = codings
         .iter()
         .enumerate()
         .map(|(at, coding)| {
@@ -164,8 +172,12 @@ pub(super) fn coding(
             ((weight, named, place), coding)
         })
         .filter(|((weight, ..), _)| *weight > 0)
-        .max_by_key(|(key, _)| *key)
-        .map(|(_, coding)| *coding)
+        .max_by_key(|(key, _)| *key)?;
+    let stays = format.compressed || format.raw && !named(best).is_some_and(|item| item.weighed);
+    if stays && liked(&ContentCoding::Identity).0 > 0 {
+        return Some(ContentCoding::Identity);
+    }
+    Some(*best)
 }
 
 #[cfg(test)]
@@ -254,7 +266,10 @@ mod tests {
             ContentCoding::Gzip(1),
             ContentCoding::Identity,
         ];
-        let chosen = |list, compressed| coding(list, compressed, &all).map(ContentCoding::name);
+        let chosen = |list, format: &str| {
+            let registry = Registry::load().unwrap();
+            coding(list, registry.get(format).unwrap(), &all).map(ContentCoding::name)
+        };
         for (list, expected) in [
             (None, Some("identity")),
             (Some(""), Some("identity")),
@@ -272,10 +287,21 @@ mod tests {
             (Some("identity;q=0, *"), Some("gzip")),
             (Some("br"), Some("identity")),
         ] {
-            assert_eq!(chosen(list, false), expected, "{list:?}");
+            assert_eq!(chosen(list, "json"), expected, "{list:?}");
         }
-        assert_eq!(chosen(Some("zstd, gzip"), true), Some("identity"));
-        assert_eq!(chosen(Some("zstd, identity;q=0"), true), Some("zstd"));
+        for (list, of_arrow, of_parquet) in [
+            ("gzip, deflate", "identity", "identity"),
+            ("zstd;q=1.0", "zstd", "identity"),
+            ("x-gzip;q=0.1", "gzip", "identity"),
+            ("gzip;q=0", "identity", "identity"),
+            ("identity;q=0.5, gzip", "identity", "identity"),
+            ("zstd, identity;q=0", "zstd", "zstd"),
+            ("identity;q=0, *", "gzip", "gzip"),
+        ] {
+            assert_eq!(chosen(Some(list), "arrow"), Some(of_arrow), "{list}");
+            assert_eq!(chosen(Some(list), "parquet"), Some(of_parquet), "{list}");
+        }
+        assert_eq!(chosen(Some("identity;q=0"), "arrow"), None);
     }
 
     #[test]

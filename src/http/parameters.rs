@@ -582,7 +582,7 @@ fn accepted(target: &Target, request: &Shared) -> Result<(&'static Format, &'sta
 /// The coding that `Accept-Encoding` likes best.
 fn coding(target: &Target, format: &Format, request: &Shared) -> Result<ContentCoding, Problem> {
     let (accept, codings) = (request.accept_encoding.as_deref(), &target.app.codings);
-    negotiation::coding(accept, format.compressed, codings).ok_or_else(|| {
+    negotiation::coding(accept, format, codings).ok_or_else(|| {
         let accept = shortened(accept.unwrap_or_default());
         let detail = format!("Accept-Encoding: {accept} matches no content coding");
         Problem::not_acceptable(detail).listing(codings.map(ContentCoding::name))

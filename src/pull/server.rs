@@ -203,7 +203,12 @@ impl<'p> Server<'p> {
 
     /// The coding that replies are asked for in.
     fn coding(&self) -> &'static str {
-        if self.plain.get() { "identity" } else { "zstd" }
+        // With a weight, since some formats come uncompressed otherwise.
+        if self.plain.get() {
+            "identity"
+        } else {
+            "zstd;q=1"
+        }
     }
 
     fn asked(&self, url: &str) -> RequestBuilder<WithoutBody> {

@@ -429,6 +429,16 @@ fn other_extensions_are_the_same_formats() {
 }
 
 #[test]
+fn the_same_request_gets_the_same_bytes() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    for format in flows_formats::Registry::load().unwrap().iter() {
+        let path = format!("{FLOWS}?format={}", format.name);
+        assert!(server.bytes(&path) == server.bytes(&path), "{path}");
+    }
+}
+
+#[test]
 fn a_slash_too_many_leads_to_where_it_is_not() {
     let folder = folder();
     let server = Server::of(folder.path(), &ten_records(folder.path()));

@@ -195,6 +195,20 @@ fn accept_encoding_decides_how_the_document_travels() {
     // Of one that takes long the first chunk leaves before it ends: limit=3 is never one.
     let parquet = format!("{FLOWS}.parquet?limit=3");
     assert_eq!(coding(&parquet, "gzip, zstd"), "");
+    // Nor what readers take raw, unless its client says how much it would like that.
+    for raw in ["arrows", "avro"] {
+        let path = format!("{FLOWS}.{raw}?limit=3");
+        for (list, expected) in [
+            ("gzip, deflate, br, zstd", ""),
+            ("gzip, zstd;q=0.9", ""),
+            ("gzip;q=1", "gzip"),
+            ("gzip;q=0.5, zstd;q=0.9", "zstd"),
+            ("identity, gzip;q=0.5", ""),
+            ("identity;q=0, gzip", "gzip"),
+        ] {
+            assert_eq!(coding(&path, list), expected, "{raw} {list}");
+        }
+    }
     let reply = server.with_head("GET", FLOWS, "Accept-Encoding: identity;q=0, br\r\n");
     let problem = reply.problem(406, &["Accept-Encoding: identity;q=0, br"]);
     assert_eq!(
@@ -216,6 +230,15 @@ fn formats_have_options_and_no_others() {
     assert_eq!(
         server.document(&format!("{FLOWS}.csv?csv.delimiter=%09&csv.header=false")),
         records.replace(',', "\t")
+    );
+    let marked = format!("\u{FEFF}{golden}");
+    assert_eq!(get("format=csv&csv.bom=true"), marked);
+    assert_eq!(get("format=csv&csv.bom=false"), golden);
+    let marked = format!("\u{FEFF}{records}");
+    assert_eq!(get("format=csv&csv.bom=true&csv.header=false"), marked);
+    assert_eq!(
+        get("format=csv&csv.bom=true&csv.header=false&limit=0"),
+        "\u{FEFF}"
     );
     let wrong =
         |query: &str, parts: &[&str]| server.get(&format!("{FLOWS}?{query}")).problem(400, parts);
@@ -250,6 +273,10 @@ fn formats_have_options_and_no_others() {
     wrong(
         "format=parquet&parquet.row_group_rows=%2B2000",
         &["must be 1000 to 1000000"],
+    );
+    wrong(
+        "format=parquet&parquet.compression=snapy",
+        &["must be zstd or snappy or none", "did you mean snappy?"],
     );
 }
 

@@ -10,6 +10,7 @@ inventory::submit! {
         extensions: &["ltsv"],
         summary: "Labelled tab-separated values, one record to a line",
         compressed: false,
+        raw: false,
         options: &[],
         encoder: |schema, _| {
             let labels = schema.columns.iter().map(|column| format!("{}:", column.name));
