@@ -22,6 +22,7 @@
 //! | `http/instants.rs` | times as clients write them |
 //! | `http/points.rs` | values that no record can have, compared exactly |
 //! | `http/negotiation.rs` | `Accept`, `Accept-Encoding` (RFC 9110) → format, coding |
+//! | `http/conditions.rs` | `ETag`, what the client has already, the part that it wants (RFC 9110) |
 //! | `http/connection.rs` | borrows a pooled connection |
 //! | `http/catalogue.rs` | what there is: streams, and their columns in several dialects |
 //! | `http/reply.rs` | head and body of a stream |
@@ -38,6 +39,7 @@ mod addresses;
 mod body;
 mod catalogue;
 mod client_address;
+mod conditions;
 mod connection;
 mod cors;
 mod credentials;

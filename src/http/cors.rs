@@ -10,11 +10,12 @@ use warp::reply::Response;
 
 /// What a page may send besides what every page may. That this server's address is in a private network, where
 /// the page's is not, it is not told to overlook.
-const MAY_SEND: &str = "Authorization, Accept, X-Request-Id, traceparent, Range";
+const MAY_SEND: &str = "Authorization, Accept, X-Request-Id, traceparent, Range, If-Range, If-Match, \
+    If-None-Match";
 
 /// What a page may read of a reply's head besides what every page may.
 const MAY_READ: &str = "Link, Flows-Position, Flows-End, Flows-Count, X-Request-Id, Retry-After, \
-    Content-Disposition, WWW-Authenticate";
+    Content-Disposition, WWW-Authenticate, ETag, Accept-Ranges, Content-Range";
 
 /// How many seconds a browser may keep the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

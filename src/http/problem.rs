@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use warp::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
+use warp::http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use warp::http::{HeaderName, HeaderValue, StatusCode};
 use warp::reject::{Reject, Rejection};
 use warp::reply::Response;
@@ -86,6 +86,24 @@ impl Problem {
     pub(super) fn not_acceptable(detail: impl Into<String>) -> Problem {
         let mut problem = Problem::new(StatusCode::NOT_ACCEPTABLE, detail);
         problem.0.header = Some((VARY, VARIES));
+        problem
+    }
+
+    /// A 412: the document is the one of that `ETag`, and not what the client has.
+    pub(super) fn changed(etag: &str) -> Problem {
+        let detail = format!(
+            "the document has changed, and is {etag} now; ask without If-Match for all of it"
+        );
+        Problem::new(StatusCode::PRECONDITION_FAILED, detail)
+    }
+
+    /// A 416, with `Content-Range`: of a document of so many bytes.
+    pub(super) fn no_such_part(length: usize) -> Problem {
+        let detail =
+            format!("the document has {length} bytes, and none of those that Range asks for");
+        let mut problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail);
+        let range = HeaderValue::try_from(format!("bytes */{length}")).ok();
+        problem.0.header = range.map(|range| (CONTENT_RANGE, range));
         problem
     }
 

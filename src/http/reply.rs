@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use warp::Reply;
-use warp::http::header::{CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, LINK, VARY};
+use warp::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, ETAG, LINK, VARY,
+};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use warp::reply::Response;
 
 use super::body::{Body, Log};
+use super::conditions::{Sent, etag};
 use super::ending::Ending;
 use super::negotiation::VARIES;
 use super::parameters::{Resolved, StreamRequest};
@@ -15,7 +19,7 @@ use super::problem::Problem;
 use crate::selection::{Order, Part, Position};
 use crate::store::StoreError;
 use crate::stream::connections::Lease;
-use crate::stream::{self, Boundary, ContentCoding, ReplyEnd, StreamError};
+use crate::stream::{self, Boundary, Chunk, ContentCoding, ReplyEnd, StreamError};
 
 /// Streams what was asked for.
 pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
@@ -23,14 +27,14 @@ pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
     let mut log = Log::new(&asked);
     let end;
     let mut response = match begin(&asked, lease, &mut log).await {
-        Ok(Begun::Complete(mut first)) => {
-            log.begins(StatusCode::OK);
+        Ok(Begun::Complete(response, of_reply)) => {
+            log.begins(response.status());
             log.ended(
                 Ending::Complete,
                 if request.head { HEAD_ONLY } else { "complete" },
             );
-            end = first.end.take();
-            Response::new(first.bytes.into())
+            end = of_reply;
+            response
         }
         Ok(Begun::Streaming(mut first, chunks)) => {
             end = first.end.take();
@@ -48,7 +52,13 @@ pub(super) async fn stream(asked: StreamRequest, lease: Lease) -> Response {
             return response;
         }
     };
-    describe(response.headers_mut(), &asked, end.unwrap_or_default());
+    let has_document = response.status() != StatusCode::NOT_MODIFIED;
+    let headers = response.headers_mut();
+    if has_document {
+        describe_document(headers, &asked);
+    }
+    headers.insert(VARY, VARIES);
+    say_where_it_ends(headers, &asked, end.unwrap_or_default());
     response
 }
 
@@ -57,10 +67,10 @@ const HEAD_ONLY: &str = "complete, head only";
 
 /// A reply whose head can be written.
 enum Begun {
-    /// The complete document.
-    Complete(stream::Chunk),
+    /// The reply that has all that is wanted of the complete document, and where that ends.
+    Complete(Response, Option<ReplyEnd>),
     /// The document's first chunk, and the others.
-    Streaming(stream::Chunk, stream::Chunks),
+    Streaming(Chunk, stream::Chunks),
 }
 
 async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result<Begun, Problem> {
@@ -69,9 +79,8 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
         .new_encoder(&asked.view.schema, &asked.options)
         .map_err(|error| Problem::bad_request(error.to_string()))?;
     let (range, coding) = (asked.range.clone(), asked.coding);
-    if let Some(complete) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding) {
-        log.sent(&complete);
-        return Ok(Begun::Complete(complete));
+    if let Some(document) = stream::at_once(&mut lease, &asked.view, &*encoder, &range, coding) {
+        return complete(asked, document, log);
     }
     let unavailable = |error: StoreError| Problem::unavailable(error.to_string());
     if !lease.may_be_kept() {
@@ -81,9 +90,8 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
         let Some((kept, chunk)) = shortly else {
             return Err(problem(&StreamError::Defect));
         };
-        if let Some(complete) = chunk {
-            log.sent(&complete);
-            return Ok(Begun::Complete(complete));
+        if let Some(document) = chunk {
+            return complete(asked, document, log);
         }
         // Who waits holds nothing that a small request could use.
         let large = connections.borrow_for_long().await;
@@ -99,8 +107,7 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
     );
     let first = chunks.next().await.map_err(|error| problem(&error))?;
     if first.boundary == Boundary::Document {
-        log.sent(&first);
-        return Ok(Begun::Complete(first));
+        return complete(asked, first, log);
     }
     if !asked.request.takes_chunks {
         return Err(Problem::new(
@@ -111,6 +118,49 @@ async fn begin(asked: &StreamRequest, mut lease: Lease, log: &mut Log) -> Result
         ));
     }
     Ok(Begun::Streaming(first, chunks))
+}
+
+/// What is wanted of a document that is complete.
+fn complete(asked: &StreamRequest, mut document: Chunk, log: &mut Log) -> Result<Begun, Problem> {
+    let (request, length) = (&asked.request, document.bytes.len());
+    let etag = etag(asked.media_type, &document.bytes);
+    let sent = request.conditions.sent(&etag, length, request.head)?;
+    let mut response = Response::default();
+    let headers = response.headers_mut();
+    set(headers, ETAG, &etag);
+    // Whoever keeps it asks whether it is still the same: records are added at any time.
+    set(headers, CACHE_CONTROL, "no-cache");
+    set(headers, ACCEPT_RANGES, "bytes");
+    let mut status = StatusCode::OK;
+    if sent != Sent::Whole {
+        // No record counts as sent of which it is not known that it was.
+        (document.records, document.replaced) = (0, 0);
+    }
+    match sent {
+        Sent::Whole => {}
+        Sent::Part(part) => {
+            status = StatusCode::PARTIAL_CONTENT;
+            let (first, last) = (part.start, part.end - 1);
+            set(
+                headers,
+                CONTENT_RANGE,
+                &format!("bytes {first}-{last}/{length}"),
+            );
+            document.bytes = document.bytes.slice(part);
+        }
+        Sent::Nothing => {
+            status = StatusCode::NOT_MODIFIED;
+            document.bytes.clear();
+        }
+    }
+    if status != StatusCode::NOT_MODIFIED {
+        // hyper says no length of nothing to HEAD.
+        headers.insert(CONTENT_LENGTH, document.bytes.len().into());
+    }
+    log.sent(&document);
+    *response.status_mut() = status;
+    *response.body_mut() = document.bytes.into();
+    Ok(Begun::Complete(response, document.end))
 }
 
 fn problem(error: &StreamError) -> Problem {
@@ -124,7 +174,7 @@ fn problem(error: &StreamError) -> Problem {
     }
 }
 
-fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
+fn describe_document(headers: &mut HeaderMap, asked: &StreamRequest) {
     let media_type = asked.media_type;
     let text = media_type.starts_with("text/") || media_type.ends_with("/xml");
     let content_type = format!("{media_type}{}", if text { "; charset=utf-8" } else { "" });
@@ -136,7 +186,9 @@ fn describe(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
         let coding = HeaderValue::from_static(asked.coding.name());
         headers.insert(CONTENT_ENCODING, coding);
     }
-    headers.insert(VARY, VARIES);
+}
+
+fn say_where_it_ends(headers: &mut HeaderMap, asked: &StreamRequest, end: ReplyEnd) {
     let (order, ids) = (asked.view.order, asked.view.stream.ids());
     if let Some(position) = end.position {
         let position = order.written(&position, ids);

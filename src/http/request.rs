@@ -13,6 +13,7 @@ use warp::{Filter, Rejection};
 use super::App;
 use super::access::Caller;
 use super::client_address::client;
+use super::conditions::Conditions;
 use super::metrics::Counted;
 use super::problem::{Problem, shortened};
 use super::quota::Running;
@@ -49,6 +50,8 @@ pub(super) struct Request {
     pub(super) accept: Option<String>,
     /// How it would like to get it: `Accept-Encoding`, if it has one.
     pub(super) accept_encoding: Option<String>,
+    /// What its client has already, and which part it wants.
+    pub(super) conditions: Conditions,
     /// When its head had been read.
     pub(super) started: Instant,
     /// Why its reply may end before its end.
@@ -82,6 +85,7 @@ impl Request {
             head: request.method() == Method::HEAD,
             accept: list(request.headers(), &ACCEPT),
             accept_encoding: list(request.headers(), &ACCEPT_ENCODING),
+            conditions: Conditions::of(request.headers()),
             takes_chunks: request.version() >= Version::HTTP_11,
             started: Instant::now(),
             fate: wire.fate(),
@@ -97,7 +101,7 @@ impl Request {
 }
 
 /// A header that holds a list: all its lines are one (RFC 9110 section 5.3).
-fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+pub(super) fn list(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines = headers.get_all(name).iter();
     let lines: Vec<_> = lines.filter_map(|line| line.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join(","))

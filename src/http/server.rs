@@ -342,9 +342,10 @@ where
     if let Ok(id) = HeaderValue::from_str(&known.id) {
         response.headers_mut().insert("x-request-id", id);
     }
-    // Without it a cache may guess how long a reply stays fresh, but records are added at any time.
+    // Without it a cache may guess how long a reply stays fresh, but records are added at any time. What has an
+    // `ETag` says so itself.
     let never = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(CACHE_CONTROL, never);
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(never);
     // Records may hold anything, such as a page with a script.
     let nosniff = HeaderValue::from_static("nosniff");
     response

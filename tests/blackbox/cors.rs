@@ -52,7 +52,7 @@ fn pages_of_the_configured_origins_may_read() {
         ("access-control-allow-methods", "GET, HEAD"),
         (
             "access-control-allow-headers",
-            "Authorization, Accept, X-Request-Id, traceparent, Range",
+            "Authorization, Accept, X-Request-Id, traceparent, Range, If-Range, If-Match, If-None-Match",
         ),
         ("access-control-max-age", "600"),
         ("access-control-allow-private-network", ""),

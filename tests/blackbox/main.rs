@@ -10,6 +10,7 @@
 //! | `read_only` | databases and folders that can only be read |
 //! | `clients` | clients that leave, are slow, are many; stopping |
 //! | `reader` | starts readers and clients that are not ours |
+//! | `conditions` | `ETag`, conditions and ranges of documents that are known before their head |
 //! | `negotiation` | `Accept`, `Accept-Encoding`, options of formats, what clients can learn |
 //! | `foreign` | every format and coding, read by readers that are not ours |
 //! | `instants` | the same instants to five tools |
@@ -52,6 +53,7 @@ mod certificates;
 mod check;
 mod clients;
 mod commands;
+mod conditions;
 mod configuration;
 mod cors;
 mod databases;
