@@ -415,6 +415,27 @@ fn warehouses_load_what_is_sent_and_agree() {
     loads(&Server::with(folder.path(), &path, typed), "t", 3);
 }
 
+#[test]
+#[ignore = "needs the readers that tests/run installs"]
+fn small_parquet_is_read_in_parts_by_its_url() {
+    let folder = folder();
+    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let path = format!("{FLOWS}.parquet?limit=1000");
+    let csv = server.document(&format!(
+        "{FLOWS}.csv?limit=1000&csv.header=false&columns=byte_count"
+    ));
+    let sum: i64 = csv.lines().map(|line| line.parse::<i64>().unwrap()).sum();
+    let output = python("by_url.py")
+        .arg(format!("http://{}{path}", server.address))
+        .output()
+        .unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let each = format!("1000 {sum}\n");
+    assert_eq!(found, each.repeat(2), "{stderr}");
+    server.logged(&["format=\"parquet\"", "status=206"]);
+}
+
 /// Runs a shell's command line, with what it is to read; its exit code and what it wrote.
 fn shell(line: &str, input: &[u8]) -> (Option<i32>, Vec<u8>) {
     let mut child = Command::new("sh")
