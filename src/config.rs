@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config/layers.rs` | the sources, one upon the other |
 //! | `config/values.rs` | values that must lie within bounds, or look like something |
+//! | `config/url.rs` | the URL of a PostgreSQL database |
 //! | `config/databases.rs` | which databases there are, and which streams are in each |
 //! | `config/streams.rs` | what a stream must be besides |
 //! | `config/columns.rs` | what its columns must be |
@@ -16,6 +17,7 @@ mod columns;
 mod databases;
 mod layers;
 mod streams;
+mod url;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use crate::log::{self, FORMATS, LEVELS};
 pub use auth::{Auth, EXPIRY, Expiry, TOKEN_NAME, Token, is_token_name};
 pub use streams::is_name as is_stream_name;
 pub(crate) use streams::is_parameter;
+pub use url::{Host, PostgresUrl, Trust, is_url as is_postgres};
 pub use values::is_address;
 use values::{
     address, many_seconds, millis, named, networks, no_address, origins, path, seconds, whole,
@@ -164,16 +167,19 @@ fn format<'de, D: Deserializer<'de>>(value: D) -> Result<log::Format, D::Error> 
     named(value, &FORMATS)
 }
 
-/// The SQLite file and the pool of connections to it.
+/// The SQLite file, or the PostgreSQL server, and the pool of connections to it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section")]
 pub struct Database {
     /// The NAME of `[databases.NAME]`; none is `[database]`.
     #[serde(skip)]
     pub name: Option<String>,
-    /// `database.path`
+    /// `database.path`: the SQLite file, where there is no URL.
     #[serde(deserialize_with = "path")]
     pub path: PathBuf,
+    /// `database.url`: the PostgreSQL database, in the place of the file.
+    #[serde(deserialize_with = "url::no_url")]
+    pub url: Option<PostgresUrl>,
     /// `database.pool_size`: connections, and so streams at once.
     #[serde(deserialize_with = "whole::<_, _, 1, 1024>")]
     pub pool_size: u32,
@@ -193,6 +199,24 @@ pub struct Database {
     pub page_reader: bool,
     /// `database.immutable`: whether nobody changes the file while it is served.
     pub immutable: bool,
+    /// `database.connect_seconds`: how long a server may take to let a connection in.
+    #[serde(rename = "connect_seconds", deserialize_with = "seconds::<_, 1>")]
+    pub connect: Duration,
+    /// `database.silence_seconds`: how long a server may say nothing while it is asked.
+    #[serde(rename = "silence_seconds", deserialize_with = "seconds::<_, 1>")]
+    pub silence: Duration,
+    /// `database.statement_seconds`: how long a server may work for one statement, a stream among them.
+    #[serde(rename = "statement_seconds", deserialize_with = "many_seconds")]
+    pub statement: Duration,
+    /// `database.idle_transaction_seconds`: how long a server keeps a snapshot of which nothing is asked.
+    #[serde(
+        rename = "idle_transaction_seconds",
+        deserialize_with = "seconds::<_, 1>"
+    )]
+    pub idle_transaction: Duration,
+    /// `database.keepalive_seconds`: how long a connection is silent before TCP looks whether its other end lives.
+    #[serde(rename = "keepalive_seconds", deserialize_with = "seconds::<_, 1>")]
+    pub keepalive: Duration,
 }
 
 /// How replies are compressed for clients that accept it.

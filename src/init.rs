@@ -18,7 +18,7 @@ use crate::config::{Config, Database};
 use crate::definition::Stream;
 use crate::store::Finding;
 use crate::store::description::Table;
-use crate::store::sqlite::{check_described, describe};
+use crate::store::{check_described, describe};
 use choose::{Choice, choose};
 use names::Names;
 use write::{comment, commented_out, section, string};
@@ -38,10 +38,16 @@ pub struct Written {
 /// # Errors
 /// Why the database cannot be read, and the way out.
 pub fn configuration(database: &Database, formats: &Registry) -> Result<Written, String> {
-    let path = database.path.to_str().ok_or_else(|| {
-        let path = database.path.display();
-        format!("{path} is not UTF-8, which a configuration is; give the file another name")
-    })?;
+    let (key, place) = match &database.url {
+        Some(url) => ("url", url.to_string()),
+        None => {
+            let path = database.path.to_str().ok_or_else(|| {
+                let path = database.path.display();
+                format!("{path} is not UTF-8, which a configuration is; give the file another name")
+            })?;
+            ("path", path.to_owned())
+        }
+    };
     let (tables, about_the_file) = describe(database)?;
     let mut names = Names::new(formats);
     let drafts: Vec<_> = tables
@@ -70,7 +76,7 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
         }
     }
     let mut text = comment(&format!(
-        "Made by `flows init` from {path}: what was guessed says so, and what it was guessed from. Times without \
+        "Made by `flows init` from {place}: what was guessed says so, and what it was guessed from. Times without \
          an offset are taken for UTC. `flows check` says whether all is well, `flows check --all-rows` whether \
          every record is. Keys that are not here have their defaults."
     ));
@@ -82,7 +88,7 @@ pub fn configuration(database: &Database, formats: &Registry) -> Result<Written,
         ));
         text.push_str("streams = []\n");
     }
-    text.push_str(&format!("\n[database]\npath = {}\n", string(path)));
+    text.push_str(&format!("\n[database]\n{key} = {}\n", string(&place)));
     for finding in about_the_file {
         if let Finding::Warning(warning) = finding {
             text.push_str(&comment(&warning));

@@ -12,7 +12,7 @@
 //! | `main.rs` | the command line; `main/serve.rs`: serving until a signal, and what SIGHUP changes; `main/service.rs`: what a service manager passes and is told; `main/strangers.rs`: addresses that everybody can reach; `main/token.rs`: a new token |
 //! | [`http`] | warp filters: path, parameters, connection, reply, problem; the accept loop |
 //! | [`stream`] | the pump: records → encoder → bounded chunks, in slices at once where cores are idle |
-//! | [`store`] | what a database must offer; [`store::sqlite`] is the one there is |
+//! | [`store`] | what a database must offer; [`store::sqlite`] reads a file, [`store::postgres`] asks a server |
 //! | [`definition`] | what a stream is: a table or a query, and what of it is served |
 //! | [`selection`] | which records a client asks for: windows, positions, ranges |
 //! | [`config`] | file + environment + flags → one typed configuration |

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
-use flows::config::{self, ADDRESS, Config, DEFAULT_FILE, is_address, plain};
+use flows::config::{self, ADDRESS, Config, DEFAULT_FILE, is_address};
 use flows::definition::Stream;
 use flows::http::tls;
 use flows::lanl::generate::Lines;
@@ -28,8 +28,7 @@ use flows::listing;
 use flows::log::{self, FORMATS, LEVELS};
 use flows::pull::{Bearer, Pull, PullError};
 use flows::selection::{Order, PARAMETERS};
-use flows::store::sqlite::Sqlite;
-use flows::store::{Finding, Store};
+use flows::store::{self, Finding, Store};
 use flows_formats::Registry;
 use indicatif::{ProgressBar, ProgressStyle};
 use serve::{Bound, Started, serve_checked};
@@ -159,8 +158,8 @@ enum Command {
     /// guessed, and why a table is not streamed. Columns that look like secrets are commented out. Read it
     /// before you serve it. Exit code 2 when nothing can be streamed.
     Init {
-        /// An SQLite file, which is only read
-        database: PathBuf,
+        /// An SQLite file, or the URL of a PostgreSQL database, which is only read
+        database: String,
     },
     /// Say what every stream will serve, or what is wrong and how to fix it
     ///
@@ -218,9 +217,10 @@ struct Configured {
     /// Read the configuration from here [default: config/flows.toml if there is one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Use this SQLite file, instead of database.path; [databases.NAME] keep theirs
-    #[arg(long, value_name = "FILE")]
-    database: Option<PathBuf>,
+    /// Use this SQLite file, or PostgreSQL database (postgres://…), instead of [database]'s; [databases.NAME]
+    /// keep theirs
+    #[arg(long, value_name = "FILE|URL")]
+    database: Option<String>,
 }
 
 impl Configured {
@@ -236,7 +236,7 @@ impl Configured {
 
     fn read(&self, file: Option<&Path>) -> anyhow::Result<Config> {
         let mut config = Config::load(file, &Registry::load()?).context(Usage)?;
-        if let Some(path) = &self.database {
+        if let Some(place) = &self.database {
             let is_used = config
                 .streams
                 .iter()
@@ -245,7 +245,10 @@ impl Configured {
                 let text = "--database is for the streams of [database], and there is none: each names another";
                 return Err(anyhow!(text)).context(Usage);
             }
-            config.database.path = plain(path.clone());
+            let replaced = config.database.replace(place);
+            replaced
+                .map_err(|reason| anyhow!("--database: {reason}"))
+                .context(Usage)?;
         }
         Ok(config)
     }
@@ -392,7 +395,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Token {
             command: TokenCommand::New(new),
         } => new.print(),
-        Command::Init { database } => init(database),
+        Command::Init { database } => init(&database),
         Command::Check {
             configured,
             all_rows,
@@ -420,15 +423,15 @@ fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
     show(strangers::said(config))?;
     show(config.server.tls.iter().map(tls::check).collect())?;
     for (database, streams) in config.served() {
-        let path = database.path.display();
+        let place = database.place();
         match &database.name {
-            None => writeln!(io::stdout(), "database {path}")?,
-            Some(name) => writeln!(io::stdout(), "database {name}: {path}")?,
+            None => writeln!(io::stdout(), "database {place}")?,
+            Some(name) => writeln!(io::stdout(), "database {name}: {place}")?,
         }
-        let store = Sqlite::new(database);
+        let store = store::open(database);
         show(store.check(&streams))?;
         for stream in streams.iter().filter(|_| all_rows) {
-            show(every_record(&store, stream))?;
+            show(every_record(&*store, stream))?;
         }
     }
     match errors {
@@ -444,7 +447,7 @@ fn report(config: &Config, all_rows: bool) -> anyhow::Result<()> {
 }
 
 /// Reads every record of a stream, with progress.
-fn every_record(store: &Sqlite, stream: &Arc<Stream>) -> Vec<Finding> {
+fn every_record(store: &dyn Store, stream: &Arc<Stream>) -> Vec<Finding> {
     let bar = progress_bar();
     bar.set_message(format!("of {}", stream.name));
     bar.set_style(progress_style(
@@ -464,17 +467,18 @@ fn every_record(store: &Sqlite, stream: &Arc<Stream>) -> Vec<Finding> {
 }
 
 /// Prints a configuration for a database that nobody has described.
-fn init(database: PathBuf) -> anyhow::Result<()> {
+fn init(database: &str) -> anyhow::Result<()> {
     let formats = Registry::load()?;
     let mut config = Config::parse("", &formats)?;
-    config.database.path = plain(database);
+    let replaced = config.database.replace(database);
+    replaced.map_err(|reason| anyhow!(reason)).context(Usage)?;
     let written = flows::init::configuration(&config.database, &formats);
     let written = written.map_err(|error| anyhow!(error)).context(Usage)?;
     io::stdout().write_all(written.text.as_bytes())?;
     if written.streams == 0 {
-        let path = config.database.path.display();
+        let place = config.database.place();
         return Err(anyhow!(
-            "nothing in {path} can be streamed as it is; the comments on standard output say why, and what \
+            "nothing in {place} can be streamed as it is; the comments on standard output say why, and what \
              would help"
         ))
         .context(Usage);
@@ -510,7 +514,7 @@ impl Signals {
 fn demo(rows: u64, listen: String, logged: &Logged) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("flows-demo-").tempdir()?;
     let mut config = Config::load(None, &Registry::load()?).context(Usage)?;
-    config.database.path = folder.path().join("demo.db");
+    (config.database.path, config.database.url) = (folder.path().join("demo.db"), None);
     config.server.listen = listen;
     logged.replace(&mut config.log);
     config.server.shutdown = Duration::ZERO;
@@ -562,12 +566,7 @@ fn import_file(source: &Path, config: &Config, append: bool) -> anyhow::Result<(
     let stream = config.stream(IMPORTED);
     let database = stream.map_or(&config.database, |stream| config.database_of(stream));
     let mut out = io::stdout().lock();
-    write!(
-        out,
-        "kept {} lines in {}",
-        last - before,
-        database.path.display()
-    )?;
+    write!(out, "kept {} lines in {}", last - before, database.place())?;
     if last > before {
         write!(out, " (ids {} to {last})", before + 1)?;
     }
@@ -596,7 +595,7 @@ fn import_interruptibly(
         .stream(IMPORTED)
         .ok_or_else(|| anyhow!("the configuration has no stream called flows to import into"))
         .context(Usage)?;
-    let (stream, database) = (Arc::clone(stream), config.database_of(stream).path.clone());
+    let (stream, database) = (Arc::clone(stream), config.database_of(stream).clone());
     let interrupt = Interrupt::default();
     let interrupted = interrupt.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -345,6 +345,24 @@ impl Filter {
         }
     }
 
+    /// Whether it lets a boolean through, 0 or 1.
+    pub fn lets_boolean(&self, boolean: i64) -> bool {
+        let is = |operand: &Operand| *operand == Operand::Integer(boolean);
+        let compares = |holds: fn(i64, i64) -> bool| match self.operands.first() {
+            Some(Operand::Integer(operand)) => holds(boolean, *operand),
+            _ => false,
+        };
+        match self.operator {
+            Operator::Equal | Operator::In => self.operands.iter().any(is),
+            Operator::NotEqual => compares(|a, b| a != b),
+            Operator::Greater => compares(|a, b| a > b),
+            Operator::GreaterOrEqual => compares(|a, b| a >= b),
+            Operator::Less => compares(|a, b| a < b),
+            Operator::LessOrEqual => compares(|a, b| a <= b),
+            Operator::Like | Operator::Null | Operator::NotNull => false,
+        }
+    }
+
     /// Whether it tells strings apart by what stands for bytes that are not UTF-8: those that are not
     /// are then compared as they are sent. To any other value no such string is equal.
     pub fn is_of_replaced(&self) -> bool {

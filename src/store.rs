@@ -1,9 +1,14 @@
 //! What a database must offer: connections, and scans that push records into a sink.
 //!
-//! [`sqlite`] is the one database there is. A store knows nothing of formats' names or of HTTP.
+//! [`sqlite`] reads a file, [`postgres`] asks a server. A store knows nothing of formats' names or of HTTP.
 
 pub mod description;
+mod guess;
+pub mod postgres;
+mod reading;
+mod runs;
 pub mod sqlite;
+mod values;
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -13,6 +18,7 @@ use std::time::Duration;
 
 use flows_formats::Record;
 
+use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::{Position, Range, View};
 
@@ -26,6 +32,11 @@ pub trait Store: Send + Sync {
 
     /// How many connections are open and idle at this moment.
     fn idle_count(&self) -> usize;
+
+    /// Whose order of ids stays behind someone who writes, as far as requests have seen.
+    fn held_back(&self) -> Vec<HeldBack> {
+        Vec::new()
+    }
 
     /// A connection, opened now or handed back within `wait`. Blocks its thread.
     ///
@@ -53,6 +64,40 @@ pub trait Store: Send + Sync {
     ) -> Vec<Finding>;
 }
 
+/// The store of a database as configured. Nothing is opened before it is asked for something.
+pub fn open(database: &Database) -> Arc<dyn Store> {
+    match database.url {
+        Some(_) => Arc::new(postgres::Postgres::new(database)),
+        None => Arc::new(sqlite::Sqlite::new(database)),
+    }
+}
+
+/// Every table and view of a database, and what there is to say of it.
+///
+/// # Errors
+/// Why the database cannot be read, and the way out.
+pub(crate) fn describe(
+    database: &Database,
+) -> Result<(Vec<description::Table>, Vec<Finding>), String> {
+    match database.url {
+        Some(_) => postgres::describe(database),
+        None => sqlite::describe(database),
+    }
+}
+
+/// What there is to say of streams that are declared as [`describe`] found them.
+pub(crate) fn check_described(database: &Database, streams: &[Arc<Stream>]) -> Vec<Finding> {
+    match database.url {
+        Some(_) => open(database).check(streams),
+        None => sqlite::check_described(database, streams),
+    }
+}
+
+/// An SQL identifier.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// How much a request may ask to be compared: what a client can make up must have a bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -60,6 +105,17 @@ pub struct Limits {
     pub filters: usize,
     /// The most values in all of them.
     pub operands: usize,
+}
+
+/// A stream of which replies in the order of ids stay behind a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The stream's name.
+    pub stream: String,
+    /// The process of the server whose transaction it is.
+    pub holder: String,
+    /// For how many seconds requests have seen it.
+    pub seconds: u64,
 }
 
 /// One line of a check's report.
@@ -248,6 +304,36 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         reason: String,
+    },
+    /// The server cannot be reached, or lets nobody in.
+    #[error("the database {place} cannot be reached ({reason}); it is served again when it can")]
+    Unreachable {
+        /// Its URL, without a password.
+        place: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// In the order of ids, nothing is certain yet.
+    #[error(
+        "stream {stream}: {holder} has written to it and has not ended, and no id is known that nothing comes before; \
+         try again"
+    )]
+    HeldBack {
+        /// The stream's name.
+        stream: String,
+        /// Whose transaction it is.
+        holder: String,
+    },
+    /// The server was asked, and said nothing.
+    #[error(
+        "stream {stream}: the database said nothing for {seconds} s (silence_seconds); it hangs, or has no index for \
+         what it was asked"
+    )]
+    Silent {
+        /// The stream's name.
+        stream: String,
+        /// For how long that was waited for.
+        seconds: u64,
     },
     /// What is there is something else.
     #[error("{} is not an SQLite database; it is served again when it is one", path.display())]

@@ -76,7 +76,7 @@ fn serve(folder: &Path, sorted: bool) -> SocketAddr {
     let bar = ProgressBar::hidden();
     import(
         source,
-        &config.database.path,
+        &config.database,
         stream,
         false,
         &bar,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layers::variable;
 use super::streams::{Wrong, is_name, wrong};
-use super::{Config, Database};
+use super::{Config, Database, is_postgres, plain};
 use crate::definition::Stream;
 
 /// The sections `[databases.NAME]`, each with its name.
@@ -92,11 +92,33 @@ impl Config {
 }
 
 impl Database {
+    /// What is read, without a password: the path of a file, or a URL.
+    pub fn place(&self) -> String {
+        match &self.url {
+            None => self.path.display().to_string(),
+            Some(url) => url.to_string(),
+        }
+    }
+
+    /// Reads this in the place of what it read: the path of a file, or a URL.
+    ///
+    /// # Errors
+    /// What a URL must look like.
+    pub fn replace(&mut self, place: &str) -> Result<(), String> {
+        if is_postgres(place) {
+            self.url = Some(place.parse()?);
+        } else {
+            (self.path, self.url) = (plain(place.into()), None);
+        }
+        Ok(())
+    }
+
     /// Where the configuration names the file.
     pub(crate) fn path_key(&self) -> String {
         match &self.name {
+            None if self.url.is_some() => "--database or database.url".to_owned(),
             None => "--database or database.path".to_owned(),
-            Some(_) => self.key("path"),
+            Some(_) => self.key(if self.url.is_some() { "url" } else { "path" }),
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) fn laid(text: Option<&str>, origin: &str) -> Result<(Value, Settings)
     Ok((values, settings))
 }
 
-/// Gives each section `[databases.NAME]` the defaults of `[database]`, but for the file's path.
+/// Gives each section `[databases.NAME]` the defaults of `[database]`, but for the file's path, unless it has a URL.
 fn complete_databases(values: &mut Value, defaults: &Value) {
     let sections = values.get_mut("databases").and_then(Value::as_object_mut);
     for (_, section) in sections.into_iter().flatten() {
@@ -85,7 +85,8 @@ fn complete_databases(values: &mut Value, defaults: &Value) {
         let (Some(section), Some(defaults)) = (section.as_object_mut(), defaults) else {
             continue;
         };
-        for (key, value) in defaults.iter().filter(|(key, _)| *key != "path") {
+        let has_url = section.get("url").is_some_and(|url| url != "");
+        for (key, value) in defaults.iter().filter(|(key, _)| has_url || *key != "path") {
             section.entry(key).or_insert_with(|| value.clone());
         }
     }

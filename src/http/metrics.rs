@@ -293,6 +293,14 @@ impl Collector for Present {
         let gauge = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
         let encoded = encoder.encode_descriptor("slices_running", help, None, MetricType::Gauge)?;
         gauge(slices).encode(encoded)?;
+        let help = "Seconds that replies with order=id have been seen to stay behind a process of the database that writes.";
+        let name = "order_by_id_held_back_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for held in self.0.iter().flat_map(|(_, pool)| pool.held_back()) {
+            let labels = [("stream", held.stream), ("process", held.holder)];
+            let seconds = usize::try_from(held.seconds).unwrap_or(usize::MAX);
+            gauge(seconds).encode(family.encode_family(&labels)?)?;
+        }
         let names = [
             (
                 "pool_connections_most",

@@ -167,9 +167,14 @@ fn problem(error: &StreamError) -> Problem {
     match error {
         StreamError::Store(
             StoreError::Busy { .. }
+            | StoreError::HeldBack { .. }
             | StoreError::Unavailable { .. }
-            | StoreError::Unfinished { .. },
+            | StoreError::Unfinished { .. }
+            | StoreError::Unreachable { .. },
         ) => Problem::unavailable(error.to_string()),
+        StreamError::Store(StoreError::Silent { .. }) => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, error.to_string())
+        }
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use flows_formats::Type;
 
 use super::names::is_secret;
 use crate::store::description::{Column, Table, is_named_like_a_time, words};
-use crate::store::sqlite::quoted;
+use crate::store::quoted;
 
 /// The time and the id.
 pub(super) struct Choice {

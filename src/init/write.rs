@@ -9,7 +9,7 @@ use super::choose::Choice;
 use super::names::{Names, is_secret};
 use crate::definition::declaration;
 use crate::store::description::{Column, Table};
-use crate::store::sqlite::quoted;
+use crate::store::quoted;
 
 /// The longest line of a comment, where words allow.
 const WIDTH: usize = 100;

@@ -11,8 +11,7 @@ use flows::descriptors::{self, Share};
 use flows::http::listeners::Listeners;
 use flows::http::{App, server, tls};
 use flows::log;
-use flows::store::sqlite::Sqlite;
-use flows::store::{Finding, Store};
+use flows::store::{self, Finding, Store};
 use flows_formats::Registry;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -72,7 +71,7 @@ struct Checked {
 impl Checked {
     fn of(config: &Config) -> Checked {
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        let check = |(database, streams): (_, Vec<_>)| Sqlite::new(database).check(&streams);
+        let check = |(database, streams): (_, Vec<_>)| store::open(database).check(&streams);
         let tls = config.server.tls.iter().map(tls::check);
         for finding in tls.chain(config.served().into_iter().flat_map(check)) {
             match finding {
@@ -173,10 +172,10 @@ impl Bound {
         let formats = Registry::load()?;
         let mut pool_sizes = self.share.connections.into_iter();
         let store = |database: &Database| -> Arc<dyn Store> {
-            Arc::new(Sqlite::new(&Database {
+            store::open(&Database {
                 pool_size: pool_sizes.next().unwrap_or(database.pool_size),
                 ..database.clone()
-            }))
+            })
         };
         self.runtime.block_on(async {
             let mut signals = Signals::new()?;

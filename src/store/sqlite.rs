@@ -7,8 +7,6 @@
 //! | `sqlite/file.rs` | the file: which one a path names, opening it |
 //! | `sqlite/table.rs` | what SQLite knows of a table: columns, affinities |
 //! | `sqlite/query_view.rs` | the query of a stream, as a view of one connection |
-//! | `sqlite/reading.rs` | how the database holds a value, read as the declared type |
-//! | `sqlite/values.rs` | rows into records, and where each one stands |
 //! | `sqlite/scan.rs` | the scan that a thread runs, and when what it asks is over |
 //! | `sqlite/functions.rs` | SQL functions of ours: a scan's rows, filters |
 //! | `sqlite/query.rs` | the SQL of a scan, of its filters, of positions |
@@ -17,7 +15,6 @@
 //! | `sqlite/connection.rs` | a connection on loan: its snapshot, its positions, its scans |
 //! | `sqlite/probe.rs` | whether the database answers |
 //! | `sqlite/sample.rs` | a look at some records: both ends and the middle |
-//! | `sqlite/guess.rs` | what the values of a column are |
 //! | `sqlite/check.rs` | what is wrong with a database, and how to fix it |
 //! | `sqlite/describe.rs` | what there is in a database that nobody has described |
 
@@ -26,23 +23,22 @@ mod connection;
 mod describe;
 mod file;
 mod functions;
-mod guess;
 mod pages;
 mod plan;
 mod probe;
 mod query;
 mod query_view;
-mod reading;
 mod sample;
 mod scan;
 mod table;
-mod values;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::types::ValueRef;
 
+use super::reading::Held;
 use super::{Connection, Finding, Limits, Store, StoreError, cores};
 use crate::config::Database;
 use crate::definition::Stream;
@@ -51,8 +47,19 @@ use check::Depth;
 use connection::{Pooled, SqliteConnection};
 pub use describe::{check_described, describe};
 use file::{FileId, prepare};
-pub(crate) use query::quoted;
 pub(crate) use table::Table;
+
+/// A value as SQLite holds it.
+#[inline]
+pub(super) fn held(value: ValueRef<'_>) -> Held<'_> {
+    match value {
+        ValueRef::Null => Held::Null,
+        ValueRef::Integer(integer) => Held::Integer(integer),
+        ValueRef::Real(real) => Held::Real(real),
+        ValueRef::Text(text) => Held::Text(text),
+        ValueRef::Blob(bytes) => Held::Blob(bytes),
+    }
+}
 
 /// How long a connection may be idle before it is closed: a burst's go, with their descriptors.
 const IDLE: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::places::Places;
 use crate::selection::View;
-use crate::store::{Connection, Limits, Store, StoreError, cores};
+use crate::store::{Connection, HeldBack, Limits, Store, StoreError, cores};
 
 /// The time that opening a connection gets even when no time is left to wait for one.
 const LEAST_WAIT: Duration = Duration::from_millis(500);
@@ -163,6 +163,11 @@ impl Connections {
             waiting: self.waiting.get(),
             slices: self.on_loan.slices.get(),
         }
+    }
+
+    /// Whose order of ids stays behind someone who writes.
+    pub fn held_back(&self) -> Vec<HeldBack> {
+        self.store.held_back()
     }
 
     /// Whether each view can be read, all connections on loan or not. Blocks its thread.

@@ -27,20 +27,22 @@ pub enum ImportError {
         stream: String,
     },
     /// The table has rows already.
-    #[error("the table {table} of {} has records already; --append adds to them", path.display())]
+    #[error("the table {table} of {place} has records already; --append adds to them")]
     NotEmpty {
         /// The table's name.
         table: String,
         /// The database.
-        path: PathBuf,
+        place: String,
     },
     /// The table cannot take LANL's records.
-    #[error("the table {table} of {} {reason}; import into a new database, or name another table in the configuration", path.display())]
+    #[error(
+        "the table {table} of {place} {reason}; import into a new database, or name another table in the configuration"
+    )]
     OtherTable {
         /// The table's name.
         table: String,
         /// The database.
-        path: PathBuf,
+        place: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -103,6 +105,14 @@ pub enum ImportError {
         path: PathBuf,
         /// What SQLite said.
         reason: rusqlite::Error,
+    },
+    /// The server refuses, or is gone.
+    #[error("{place}: {reason}; nothing was imported")]
+    Server {
+        /// The database, without a password.
+        place: String,
+        /// What went wrong.
+        reason: String,
     },
     /// A signal came.
     #[error("interrupted; nothing was imported")]

@@ -8,7 +8,8 @@ use rusqlite::{Connection, Statement};
 use super::ImportError;
 use crate::definition::Stream;
 use crate::lanl::flow::{COLUMNS, Field};
-use crate::store::sqlite::{Table, quoted};
+use crate::store::quoted;
+use crate::store::sqlite::Table;
 
 /// Flows that one statement inserts: to begin and end one costs as much as some of them.
 pub(super) const TOGETHER: usize = 16;
@@ -68,10 +69,13 @@ pub(super) fn table(
         None => None,
     };
     if let Some(reason) = reason {
-        let (table, path) = (stream.relation().into_owned(), database.to_owned());
+        let (table, place) = (
+            stream.relation().into_owned(),
+            database.display().to_string(),
+        );
         return Err(ImportError::OtherTable {
             table,
-            path,
+            place,
             reason,
         });
     }
@@ -80,8 +84,11 @@ pub(super) fn table(
         .query_row(&sql, [], |row| row.get(0))
         .map_err(failed)?;
     if has_rows && !append {
-        let (table, path) = (stream.relation().into_owned(), database.to_owned());
-        return Err(ImportError::NotEmpty { table, path });
+        let (table, place) = (
+            stream.relation().into_owned(),
+            database.display().to_string(),
+        );
+        return Err(ImportError::NotEmpty { table, place });
     }
     let sql = format!("SELECT coalesce(max(CAST(t.\"id\" AS INTEGER)), 0) FROM {table} AS t");
     connection

@@ -11,14 +11,15 @@ use rusqlite::{ErrorCode, Row};
 
 use super::file::{FileId, has_no_temporary_folder, is_unfinished};
 use super::functions;
+use super::held;
 use super::pages::Counted;
 use super::plan::{NoPlan, Plan, first_row};
 use super::query::{Statement, operands};
 use super::query_view;
 use super::scan::{self, Scan, Went};
-use super::values::{Decoder, no_position, part};
 use crate::definition::{Source, Stream};
 use crate::selection::{Position, Range, View, clone_into};
+use crate::store::values::{Decoder, no_position, part};
 use crate::store::{self, Cancel, Connection, Find, Shared, Sink, Stop, StoreError};
 
 /// The most bytes of plans that a connection keeps: views that clients make up are many.
@@ -187,7 +188,7 @@ impl SqliteConnection {
     fn position(&self, view: &View, statement: &Statement) -> Result<Option<Position>, StoreError> {
         // A value that is not an integer has no place; whoever reads the record would say so, too.
         let position = |row: &Row<'_>| {
-            let (key, id) = (row.get_ref(0)?, row.get_ref(1)?);
+            let (key, id) = (held(row.get_ref(0)?), held(row.get_ref(1)?));
             let stream = &view.stream;
             let parts = (part(stream, view.key(), key), part(stream, view.id(), id));
             Ok(match parts {
@@ -316,7 +317,11 @@ impl SqliteConnection {
         cancel: &Cancel,
     ) -> (Box<dyn Sink>, Result<(), StoreError>) {
         let query = &plan.query;
-        let decoder = Decoder::new(Arc::clone(view), query.names(), query.position_at());
+        let decoder = Decoder::new(
+            Arc::clone(view),
+            query.readings(&view.stream),
+            query.position_at(),
+        );
         scan::set(Some(Scan::new(sink, decoder, cancel.clone())));
         let result = match plan.scan(&self.connection, view, range) {
             Ok(Went::Done) => Ok(()),

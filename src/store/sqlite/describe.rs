@@ -5,14 +5,15 @@ use std::sync::Arc;
 use rusqlite::{Connection, Result};
 
 use super::check::{self, Depth};
-use super::guess::{self, Known};
-use super::query::{json, quoted};
+use super::query::json;
 use super::sample::sample;
 use super::table::{Affinity, Table};
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::store::Finding;
 use crate::store::description::{self, Column};
+use crate::store::guess::{self, Known};
+use crate::store::quoted;
 
 /// Every table and view, in the order in which they were made, and what there is to say of the file.
 ///

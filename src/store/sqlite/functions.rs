@@ -9,9 +9,10 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Null, ValueRef};
 use rusqlite::{Connection, Error, Result, ffi};
 
-use super::reading::{Got, Reading, as_integer, as_real};
+use super::held;
 use super::scan::{self, INSTRUCTIONS, is_over};
 use crate::definition::Stored;
+use crate::store::reading::{Got, Reading, as_integer, as_real};
 
 /// Takes a record's values while SQLite runs the query. Its arguments are at hand, where reading the
 /// columns of a result costs as much again as finding them.
@@ -48,8 +49,10 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     let ours = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
     let pure = ours | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function(EMIT, -1, ours, |call| emit(call).map(|()| Null))?;
-    connection.create_scalar_function(INTEGER, 1, pure, |call| Ok(as_integer(call.get_raw(0))))?;
-    connection.create_scalar_function(REAL, 1, pure, |call| Ok(as_real(call.get_raw(0))))?;
+    connection.create_scalar_function(INTEGER, 1, pure, |call| {
+        Ok(as_integer(held(call.get_raw(0))))
+    })?;
+    connection.create_scalar_function(REAL, 1, pure, |call| Ok(as_real(held(call.get_raw(0)))))?;
     connection.create_scalar_function(INSTANT, 2, pure, instant)?;
     connection.create_scalar_function(DECIMAL, 2, pure, decimal)?;
     connection.create_scalar_function(SENT, 1, pure, |call| Ok(sent(call.get_raw(0))))?;
@@ -104,7 +107,7 @@ fn instant(call: &Context<'_>) -> Result<Option<i64>> {
         return Ok(None);
     };
     let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(match reading.read(call.get_raw(0)) {
+    Ok(match reading.read(held(call.get_raw(0))) {
         Got::Value(Value::Integer(integer)) => Some(integer),
         _ => None,
     })
@@ -116,7 +119,7 @@ const MOST_DIGITS: usize = 38;
 fn decimal(call: &Context<'_>) -> Result<Option<Vec<u8>>> {
     let scale: u32 = call.get(1)?;
     let mut reading = Reading::Decimal(MOST_DIGITS, scale as usize);
-    let number = match reading.read(call.get_raw(0)) {
+    let number = match reading.read(held(call.get_raw(0))) {
         Got::Value(Value::Text(text)) => scaled(text, scale),
         Got::Text(text) => scaled(&text, scale),
         _ => None,

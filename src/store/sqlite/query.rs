@@ -4,7 +4,6 @@ mod compared;
 mod filters;
 
 use std::collections::HashSet;
-use std::iter;
 use std::rc::Rc;
 
 use flows_formats::Type;
@@ -13,8 +12,11 @@ use rusqlite::{Connection, ToSql};
 
 use super::functions::{COLLATION, EMIT};
 use super::table::{Affinity, Table};
-use crate::definition::Stored;
+use crate::definition::{Stored, Stream};
 use crate::selection::{Filter, Ids, Order, Part, Position, Range, View};
+use crate::store::quoted;
+use crate::store::reading::Reading;
+use crate::store::runs::{self, Which};
 use compared::{Compared, Condition};
 pub(super) use filters::operands;
 
@@ -210,6 +212,12 @@ impl Query {
         &self.names
     }
 
+    /// How the values of each of them are read.
+    pub(super) fn readings(&self, stream: &Stream) -> Vec<Reading> {
+        let names = self.names.iter();
+        names.map(|name| Reading::of(stream, name)).collect()
+    }
+
     /// How a scan reads each of them, in SQL.
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
@@ -341,68 +349,35 @@ impl Query {
         Ok(())
     }
 
-    /// A range's runs, one after another: what is left of the second that the range begins in,
-    /// all of the seconds after that, and the beginning of the second that it ends in. A comparison of pairs would
-    /// be tested again for every record.
+    /// A range's runs, one after another, in SQL.
     pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
         let Query { key, id, .. } = self;
         let by_id = key.sql == id.sql;
-        // After every record of its time, a position is a bound of the time alone; in the order of ids
-        // it always is.
-        let within = |position: &&Position| position.id != Part::End && !by_id;
-        let both = || {
-            if by_id {
+        let runs = runs::runs(range, by_id).into_iter();
+        let written = runs.map(|run| {
+            let conditions = run.conditions.into_iter();
+            let (condition, parameters) = joined(conditions.map(|(part, compared, to)| {
+                let column = match part {
+                    Which::Key => key,
+                    Which::Id => id,
+                };
+                column.compared(compared, to)
+            }));
+            // Where several values may stand for one time, an index has these in order, and then the ids of each.
+            let of_one_key = run.of_one_time && key.is_exact();
+            let order = if by_id || of_one_key {
                 vec![id.sql.clone()]
             } else {
                 vec![key.sql.clone(), id.sql.clone()]
-            }
-        };
-        let of_one_time = |time: &Part, ids: Vec<Condition>| {
-            let (condition, parameters) = joined(iter::once(key.at(time)).chain(ids));
+            };
             Run {
                 condition,
                 parameters,
-                // Where several values may stand for one time, an index has these in order, and then
-                // the ids of each.
-                order: if key.is_exact() {
-                    vec![id.sql.clone()]
-                } else {
-                    both()
-                },
-                of_one_time: true,
-            }
-        };
-        let (after, until) = (range.after.as_ref(), range.until.as_ref());
-        if until.is_some_and(|until| after >= Some(until)) {
-            return Vec::new();
-        }
-        if let (Some(a), Some(u)) = (after, until)
-            && a.key == u.key
-        {
-            let ids = vec![id.above(&a.id), id.up_to(&u.id)];
-            let run = (a.id < u.id).then(|| of_one_time(&a.key, ids));
-            return run.into_iter().collect();
-        }
-        let first = after.filter(within);
-        let first = first.map(|a| of_one_time(&a.key, vec![id.above(&a.id)]));
-        let last = until.filter(within);
-        let last = last.map(|u| of_one_time(&u.key, vec![id.up_to(&u.id)]));
-        let above = after.map(|a| key.above(&a.key));
-        let below = until.map(|u| {
-            if within(&u) {
-                key.below(&u.key)
-            } else {
-                key.up_to(&u.key)
+                order,
+                of_one_time: run.of_one_time,
             }
         });
-        let (condition, parameters) = joined(above.into_iter().chain(below));
-        let middle = Run {
-            condition,
-            parameters,
-            order: both(),
-            of_one_time: false,
-        };
-        first.into_iter().chain([middle]).chain(last).collect()
+        written.collect()
     }
 
     /// The statement that yields the records of a run that match the filters, in order, at most so
@@ -595,9 +570,4 @@ pub(super) fn plain(kind: Type, stored: Stored) -> Type {
 /// A column of the table: qualified, since SQLite takes an unknown bare `"name"` for a string.
 fn column(name: &str) -> String {
     format!("t.{}", quoted(name))
-}
-
-/// An SQL identifier.
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

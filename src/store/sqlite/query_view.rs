@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, Error, Result};
 
-use super::query::quoted;
 use crate::definition::{Source, Stream};
+use crate::store::quoted;
 
 /// Makes the view of a stream's query, in place of one that the stream had before, for as long as the
 /// connection lasts; nothing, where the stream has a table. Outside of a transaction, whose end would end it.

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, Result, params_from_iter};
 
-use super::query::quoted;
 use super::scan::with_deadline;
 use super::table::{Affinity, Table};
 use crate::store::Cancel;
+use crate::store::quoted;
 
 /// How long looking at the records of one table may take, which takes milliseconds unless all else does.
 const PATIENCE: Duration = Duration::from_secs(1);

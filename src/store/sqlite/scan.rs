@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 
-use super::values::Decoder;
+use super::held;
 use crate::selection::Position;
+use crate::store::values::Decoder;
 use crate::store::{Cancel, Sink, StoreError};
 
 /// How many instructions of SQLite's virtual machine pass between two looks at whether the scan is
@@ -117,7 +118,7 @@ impl Scan {
     /// Takes a row; whether the scan goes on.
     #[inline]
     fn record<'r>(&mut self, value: impl Fn(usize) -> ValueRef<'r>) -> bool {
-        match self.decoder.record(value, &mut *self.sink) {
+        match self.decoder.record(|at| held(value(at)), &mut *self.sink) {
             Ok(()) => true,
             Err(error) => {
                 self.ended = Some(error);

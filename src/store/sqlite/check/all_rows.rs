@@ -9,11 +9,12 @@ use super::database::open;
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::{Position, View};
-use crate::store::sqlite::guess::thousands;
+use crate::store::guess::thousands;
+use crate::store::quoted;
+use crate::store::sqlite::held;
 use crate::store::sqlite::plan::Plan;
-use crate::store::sqlite::query::quoted;
 use crate::store::sqlite::query_view;
-use crate::store::sqlite::values::Decoder;
+use crate::store::values::Decoder;
 use crate::store::{Finding, Sink, Stop, StoreError};
 
 /// The most bad records of a stream that are listed.
@@ -69,7 +70,11 @@ fn read(
         Some(count.unsigned_abs())
     };
     let (mut records, mut bad, mut sink) = (0_u64, 0, Replaced::default());
-    let mut decoder = Decoder::new(Arc::clone(&view), query.names(), query.position_at());
+    let mut decoder = Decoder::new(
+        Arc::clone(&view),
+        query.readings(&view.stream),
+        query.position_at(),
+    );
     let mut statement = connection.prepare(&query.every())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -77,7 +82,7 @@ fn read(
             progress(records, total);
         }
         records += 1;
-        let value = |column| row.get_ref(column).expect("the query has this column");
+        let value = |column| held(row.get_ref(column).expect("the query has this column"));
         let Err(error) = decoder.record(value, &mut sink) else {
             continue;
         };

@@ -6,12 +6,13 @@ use rusqlite::types::{Value, ValueRef};
 use super::StreamCheck;
 use crate::definition::{Stored, declaration};
 use crate::store::Finding;
-use crate::store::sqlite::guess::{Known, guess, is_read, nulls, thousands};
+use crate::store::guess::{Known, guess, is_read, nulls, thousands};
+use crate::store::reading::{Reading, described, expected};
+use crate::store::sqlite::held;
 use crate::store::sqlite::query::Query;
-use crate::store::sqlite::reading::{Reading, described, expected};
 use crate::store::sqlite::sample::sample;
 use crate::store::sqlite::table::{Affinity, Table};
-use crate::store::sqlite::values::{part, position_must_be};
+use crate::store::values::{part, position_must_be};
 
 impl StreamCheck<'_> {
     /// Looks at records of both ends and of the middle, as a scan reads them: is every value of its columns
@@ -77,7 +78,7 @@ impl Sampled<'_> {
             name if name == stream.id => "id",
             _ => return None,
         };
-        let is = |value: &Value| part(stream, self.name, ValueRef::from(value)).is_some();
+        let is = |value: &Value| part(stream, self.name, held(ValueRef::from(value))).is_some();
         let wrong = self.values.iter().find(|value| !is(value))?;
         let instead = self.instead().unwrap_or_else(|| {
             "name a column that has no other values, such as a generated one".to_owned()
@@ -86,7 +87,7 @@ impl Sampled<'_> {
         Some(format!(
             "the {what} column {name} of the {table} holds {}, but it must be {}, since records are ordered and \
              windows cut by it; {instead}",
-            described(ValueRef::from(wrong)),
+            described(held(ValueRef::from(wrong))),
             position_must_be(stream, name),
         ))
     }
@@ -116,7 +117,7 @@ impl Sampled<'_> {
             .values
             .iter()
             .filter(|value| **value != Value::Null && !is_read(&mut reading, value));
-        let first = described(ValueRef::from(wrong.next()?));
+        let first = described(held(ValueRef::from(wrong.next()?)));
         Some(format!(
             "in the column {name}, {} of {} sampled values are not {}, such as {first}, each of which breaks \
              the stream; {}",

@@ -3,7 +3,7 @@
 use flows_formats::Type;
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::super::query::{cast, quoted};
+use super::super::query::cast;
 use super::super::table::{Affinity, Table};
 use super::filters::is_plain;
 use super::page::Sizes;
@@ -11,6 +11,7 @@ use super::rows::RowReader;
 use super::{MOST_COLUMNS, PAGE, PageReader};
 use crate::definition::Stored;
 use crate::selection::{Filter, View};
+use crate::store::quoted;
 
 /// Why a view is read by SQL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

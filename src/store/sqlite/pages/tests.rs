@@ -10,10 +10,11 @@ use rusqlite::Connection;
 
 use super::super::scan::{self, Scan};
 use super::super::table::Table;
-use super::super::values::Decoder;
 use super::{Counted, Key, NotRead, PageReader, Went};
 use crate::definition::{Declared, Number, Source, Stored, Stream};
 use crate::selection::{Filter, Operand, Operator, Order, Position, Range, View};
+use crate::store::reading::Reading;
+use crate::store::values::Decoder;
 use crate::store::{Cancel, Sink, Stop, StoreError};
 
 type Rows = Vec<Vec<String>>;
@@ -91,7 +92,9 @@ fn kept<T>(
     let columns = view.schema.columns.iter();
     let names: Vec<_> = columns.map(|column| column.name.clone()).collect();
     let at = |name| names.iter().position(|known| known == name).unwrap();
-    let decoder = Decoder::new(Arc::clone(view), &names, (at("time"), at("id")));
+    let readings = names.iter().map(|name| Reading::of(&view.stream, name));
+    let position_at = (at("time"), at("id"));
+    let decoder = Decoder::new(Arc::clone(view), readings.collect(), position_at);
     let sink = Box::new(Keep(Arc::clone(&rows), most));
     scan::set(Some(Scan::new(sink, decoder, Cancel::default())));
     let ran = run();

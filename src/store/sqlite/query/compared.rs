@@ -8,9 +8,10 @@ use flows_formats::Type;
 use flows_formats::time::Unit;
 use rusqlite::types::Value;
 
-use super::super::reading::seconds_bound;
 use crate::definition::Stored;
 use crate::selection::Part;
+use crate::store::reading::seconds_bound;
+use crate::store::runs::How;
 
 /// A condition, and the values bound to it.
 pub(super) type Condition = (String, Vec<Value>);
@@ -34,17 +35,17 @@ impl Compared {
     }
 
     /// After it.
-    pub(super) fn above(&self, part: &Part) -> Condition {
+    fn above(&self, part: &Part) -> Condition {
         (format!("{} > ?", self.sql), vec![self.bound(part)])
     }
 
     /// Up to it.
-    pub(super) fn up_to(&self, part: &Part) -> Condition {
+    fn up_to(&self, part: &Part) -> Condition {
         (format!("{} <= ?", self.sql), vec![self.bound(part)])
     }
 
     /// Before it.
-    pub(super) fn below(&self, part: &Part) -> Condition {
+    fn below(&self, part: &Part) -> Condition {
         if self.is_exact() {
             (format!("{} < ?", self.sql), vec![self.bound(part)])
         } else {
@@ -53,7 +54,7 @@ impl Compared {
     }
 
     /// It, or after it.
-    pub(super) fn not_below(&self, part: &Part) -> Condition {
+    fn not_below(&self, part: &Part) -> Condition {
         if self.is_exact() {
             (format!("{} >= ?", self.sql), vec![self.bound(part)])
         } else {
@@ -62,7 +63,7 @@ impl Compared {
     }
 
     /// It.
-    pub(super) fn at(&self, part: &Part) -> Condition {
+    fn at(&self, part: &Part) -> Condition {
         if self.is_exact() {
             return (format!("{} = ?", self.sql), vec![self.bound(part)]);
         }
@@ -70,6 +71,17 @@ impl Compared {
         let (up_to, last) = self.up_to(part);
         bounds.extend(last);
         (format!("{above} AND {up_to}"), bounds)
+    }
+
+    /// A condition of any kind.
+    pub(super) fn compared(&self, how: How, part: &Part) -> Condition {
+        match how {
+            How::Above => self.above(part),
+            How::NotBelow => self.not_below(part),
+            How::Below => self.below(part),
+            How::UpTo => self.up_to(part),
+            How::At => self.at(part),
+        }
     }
 
     /// The last value that stands for what is not after it.

@@ -14,6 +14,7 @@ use super::compared::{Compared, Condition};
 use super::{Parameter, cast, json, plain};
 use crate::definition::Stored;
 use crate::selection::{Filter, Operand, Operator, Part, View};
+use crate::store::runs::How;
 
 /// What a view's filters compare to, in order.
 pub(in super::super) fn operands(view: &View) -> Vec<Parameter> {
@@ -57,37 +58,19 @@ fn value(operand: &Operand) -> Value {
 
 /// A comparison of a time or a day.
 fn compared(column: &Compared, operator: Operator, part: &Part) -> Condition {
-    match operator {
-        Operator::Greater => column.above(part),
-        Operator::GreaterOrEqual => column.not_below(part),
-        Operator::Less => column.below(part),
-        Operator::LessOrEqual => column.up_to(part),
-        _ => column.at(part),
-    }
+    column.compared(How::of(operator), part)
 }
 
 /// All values that stand for a boolean which matches.
 fn spellings(filter: &Filter) -> Vec<Value> {
-    let matches = |boolean: i64| {
-        let is = |operand: &Operand| *operand == Operand::Integer(boolean);
-        let compares = |holds: fn(i64, i64) -> bool| match filter.operands.first() {
-            Some(Operand::Integer(operand)) => holds(boolean, *operand),
-            _ => false,
-        };
-        match filter.operator {
-            Operator::Equal | Operator::In => filter.operands.iter().any(is),
-            Operator::NotEqual => compares(|a, b| a != b),
-            Operator::Greater => compares(|a, b| a > b),
-            Operator::GreaterOrEqual => compares(|a, b| a >= b),
-            Operator::Less => compares(|a, b| a < b),
-            Operator::LessOrEqual => compares(|a, b| a <= b),
-            Operator::Like | Operator::Null | Operator::NotNull => false,
-        }
-    };
     let of = |boolean: i64, texts: [&str; 3]| {
         let texts = texts.map(|text| Value::Text(text.to_owned()));
         let values = [Value::Integer(boolean)].into_iter().chain(texts);
-        matches(boolean).then_some(values).into_iter().flatten()
+        filter
+            .lets_boolean(boolean)
+            .then_some(values)
+            .into_iter()
+            .flatten()
     };
     of(0, ["0", "false", "f"])
         .chain(of(1, ["1", "true", "t"]))

@@ -15,10 +15,11 @@ use flows_formats::Type;
 use flows_formats::time::Unit;
 use rusqlite::types::{Value, ValueRef};
 
-use super::query::quoted;
-use super::reading::{Reading, as_integer};
+use super::quoted;
+use super::sqlite::held;
 use crate::definition::{Spelling, Stored};
 use crate::store::description::{Found, is_named_like_a_time};
+use crate::store::reading::{Reading, as_integer};
 use spelled::Look;
 pub(super) use values::{can_be_ids, differ, grows, is_read, nulls, thousands};
 use values::{number, text};
@@ -221,7 +222,7 @@ impl<S: Fn(&str) -> bool> Guess<'_, S> {
 
     fn integers(&self) -> Found {
         let integers = self.values.iter();
-        let integers = integers.filter_map(|value| as_integer(ValueRef::from(*value)));
+        let integers = integers.filter_map(|value| as_integer(held(ValueRef::from(*value))));
         let within = |least: i64, most: i64| integers.clone().all(|i| (least..=most).contains(&i));
         let (first, last) = (*PLAUSIBLE.start(), *PLAUSIBLE.end());
         for unit in Unit::ALL.into_iter().filter(|_| self.is_time) {

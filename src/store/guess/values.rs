@@ -6,11 +6,15 @@ use std::collections::HashSet;
 use rusqlite::types::{Value, ValueRef};
 
 use crate::selection::is_id;
-use crate::store::sqlite::reading::{Got, Reading};
+use crate::store::reading::{Got, Reading};
+use crate::store::sqlite::held;
 
 /// Whether a value is one of the type that the reading is of.
-pub(in crate::store::sqlite) fn is_read(reading: &mut Reading, value: &Value) -> bool {
-    !matches!(reading.read(ValueRef::from(value)), Got::Null | Got::Wrong)
+pub(in crate::store) fn is_read(reading: &mut Reading, value: &Value) -> bool {
+    !matches!(
+        reading.read(held(ValueRef::from(value))),
+        Got::Null | Got::Wrong
+    )
 }
 
 /// The text that a value is.
@@ -31,12 +35,12 @@ pub(super) fn number(value: &Value) -> Option<f64> {
 }
 
 /// How many values are null.
-pub(in crate::store::sqlite) fn nulls(values: &[Value]) -> usize {
+pub(in crate::store) fn nulls(values: &[Value]) -> usize {
     values.iter().filter(|value| **value == Value::Null).count()
 }
 
 /// Whether values can be ids: all of them integers, or all strings such as positions can carry.
-pub(in crate::store::sqlite) fn can_be_ids(values: &[Value]) -> bool {
+pub(in crate::store) fn can_be_ids(values: &[Value]) -> bool {
     let are = |is: fn(&Value) -> bool| values.iter().all(is);
     are(|value| matches!(value, Value::Integer(_)))
         // What begins with that sign was not UTF-8.
@@ -44,7 +48,7 @@ pub(in crate::store::sqlite) fn can_be_ids(values: &[Value]) -> bool {
 }
 
 /// Whether no two integers or strings are the same.
-pub(in crate::store::sqlite) fn differ(values: &[Value]) -> bool {
+pub(in crate::store) fn differ(values: &[Value]) -> bool {
     let (mut integers, mut texts) = (HashSet::new(), HashSet::new());
     values.iter().all(|value| match value {
         Value::Integer(integer) => integers.insert(*integer),
@@ -54,7 +58,7 @@ pub(in crate::store::sqlite) fn differ(values: &[Value]) -> bool {
 }
 
 /// Whether values never decrease.
-pub(in crate::store::sqlite) fn grows(values: &[Value]) -> bool {
+pub(in crate::store) fn grows(values: &[Value]) -> bool {
     let order = |pair: &[Value]| match pair {
         [Value::Text(a), Value::Text(b)] => Some(a.cmp(b)),
         [a, b] => number(a)?.partial_cmp(&number(b)?),
@@ -65,7 +69,7 @@ pub(in crate::store::sqlite) fn grows(values: &[Value]) -> bool {
 }
 
 /// A number with commas.
-pub(in crate::store::sqlite) fn thousands(number: usize) -> String {
+pub(in crate::store) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

@@ -5,12 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use flows_formats::{Record, Type, Value};
-use rusqlite::types::ValueRef;
 
-use super::reading::{Got, Reading, described, expected};
+use super::reading::{Got, Held, Reading, described, expected};
+use super::{Sink, StoreError};
 use crate::definition::Stream;
 use crate::selection::{Part, Position, View, is_id};
-use crate::store::{Sink, StoreError};
 
 /// The most columns that a record is made of without asking for memory.
 const FEW: usize = 16;
@@ -28,7 +27,7 @@ pub(super) struct Decoder {
     texts: Texts,
 }
 
-/// Texts that are not as SQLite holds them.
+/// Texts that are not as the database holds them.
 #[derive(Default)]
 struct Texts {
     /// All of a record, one after another.
@@ -55,13 +54,13 @@ enum Found<'r> {
 }
 
 impl<'r> Found<'r> {
-    /// What a value that SQLite holds so is as a part of a position; `None` if it is none.
+    /// What a value that the database holds so is as a part of a position; `None` if it is none.
     #[inline]
-    fn of(value: Value<'r>, held: ValueRef<'_>) -> Option<Found<'r>> {
+    fn of(value: Value<'r>, held: Held<'_>) -> Option<Found<'r>> {
         match (value, held) {
             (Value::Integer(integer), _) => Some(Found::Integer(integer)),
             // To SQL a blob is after every string.
-            (Value::Text(text), ValueRef::Text(_)) if is_id(text) => Some(Found::Text(text)),
+            (Value::Text(text), Held::Text(_)) if is_id(text) => Some(Found::Text(text)),
             _ => None,
         }
     }
@@ -88,12 +87,15 @@ impl<'r> Found<'r> {
 }
 
 impl Decoder {
-    /// A decoder of the rows of a query that reads the columns of these names, with the record's time
-    /// and id at `position_at`.
-    pub(super) fn new(view: Arc<View>, names: &[String], position_at: (usize, usize)) -> Decoder {
-        let readings = names.iter().map(|name| Reading::of(&view.stream, name));
+    /// A decoder of the rows of a query whose columns are read so, with the record's time and id at
+    /// `position_at`.
+    pub(super) fn new(
+        view: Arc<View>,
+        readings: Vec<Reading>,
+        position_at: (usize, usize),
+    ) -> Decoder {
         Decoder {
-            readings: readings.collect(),
+            readings,
             view,
             position_at,
             last: None,
@@ -110,7 +112,7 @@ impl Decoder {
     #[inline]
     pub(super) fn record<'r>(
         &mut self,
-        value: impl Fn(usize) -> ValueRef<'r>,
+        value: impl Fn(usize) -> Held<'r>,
         sink: &mut dyn Sink,
     ) -> Result<(), StoreError> {
         let columns = self.view.schema.columns.len();
@@ -125,7 +127,7 @@ impl Decoder {
     fn record_in<'r>(
         &mut self,
         values: &mut [Value<'r>],
-        value: impl Fn(usize) -> ValueRef<'r>,
+        value: impl Fn(usize) -> Held<'r>,
         sink: &mut dyn Sink,
     ) -> Result<(), StoreError> {
         let declared = self.view.schema.columns.iter().zip(&mut self.readings);
@@ -164,7 +166,7 @@ impl Decoder {
                 value(id_at),
             ));
         };
-        // SQLite's order is ours to promise.
+        // The database's order is ours to promise.
         let position = match &mut self.last {
             Some(last) => {
                 let order = time.order(&last.key).then_with(|| id.order(&last.id));
@@ -207,7 +209,7 @@ impl Decoder {
     }
 
     #[cold]
-    fn disordered(&self, time: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
+    fn disordered(&self, time: Held<'_>, id: Held<'_>) -> StoreError {
         let (stream, key) = (&self.view.stream, self.view.key());
         let reason = match stream.declared(key) {
             (Type::Integer | Type::Text, _) => {
@@ -229,16 +231,16 @@ impl Decoder {
     }
 
     #[cold]
-    fn wrong(&self, at: usize, found: ValueRef<'_>, id: ValueRef<'_>) -> StoreError {
+    fn wrong(&self, at: usize, found: Held<'_>, id: Held<'_>) -> StoreError {
         let column = &self.view.schema.columns[at];
         let reason = match found {
-            ValueRef::Null
+            Held::Null
                 if [&self.view.stream.time, &self.view.stream.id].contains(&&column.name) =>
             {
                 "null, but it is the time or id column; give the record one, or delete it"
                     .to_owned()
             }
-            ValueRef::Null => {
+            Held::Null => {
                 "null, and the column is not declared nullable; declare `nullable = true`"
                     .to_owned()
             }
@@ -261,7 +263,7 @@ impl Decoder {
 }
 
 /// A part of a position, as a row has it; `None` if it is none.
-pub(super) fn part(stream: &Stream, column: &str, found: ValueRef<'_>) -> Option<Part> {
+pub(super) fn part(stream: &Stream, column: &str, found: Held<'_>) -> Option<Part> {
     let Got::Value(value) = Reading::of(stream, column).read(found) else {
         return None;
     };
@@ -272,12 +274,7 @@ pub(super) fn part(stream: &Stream, column: &str, found: ValueRef<'_>) -> Option
 
 /// That the time or the id of a record is not what it must be.
 #[cold]
-pub(super) fn no_position(
-    view: &View,
-    is_id: bool,
-    found: ValueRef<'_>,
-    id: ValueRef<'_>,
-) -> StoreError {
+pub(super) fn no_position(view: &View, is_id: bool, found: Held<'_>, id: Held<'_>) -> StoreError {
     let (what, column) = if is_id {
         ("an id", view.id())
     } else {

@@ -2,13 +2,23 @@
 
 use flows_formats::time::{Unit, is_day};
 use flows_formats::{Type, Value};
-use rusqlite::types::ValueRef;
 use serde::de::IgnoredAny;
 
 use crate::definition::{Day, Spelling, Stored, Stream};
 
 /// Integers up to here are exact in a real: 2^53.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A value as a database holds it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Held<'v> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    /// Text, which may not be UTF-8.
+    Text(&'v [u8]),
+    Blob(&'v [u8]),
+}
 
 /// How the values of a column are read.
 #[derive(Clone, Debug)]
@@ -79,33 +89,31 @@ impl Reading {
 
     /// Reads a value.
     #[inline]
-    pub(super) fn read<'v>(&mut self, found: ValueRef<'v>) -> Got<'v> {
+    pub(super) fn read<'v>(&mut self, found: Held<'v>) -> Got<'v> {
         match (self, found) {
-            (Reading::Integer, ValueRef::Integer(integer)) => Got::Value(Value::Integer(integer)),
-            (Reading::Real, ValueRef::Real(real)) => Got::Value(Value::Real(real)),
-            (Reading::Blob, ValueRef::Blob(bytes) | ValueRef::Text(bytes)) => {
+            (Reading::Integer, Held::Integer(integer)) => Got::Value(Value::Integer(integer)),
+            (Reading::Real, Held::Real(real)) => Got::Value(Value::Real(real)),
+            (Reading::Blob, Held::Blob(bytes) | Held::Text(bytes)) => {
                 Got::Value(Value::Blob(bytes))
             }
-            (Reading::Text, ValueRef::Text(bytes) | ValueRef::Blob(bytes)) => {
-                match str::from_utf8(bytes) {
-                    Ok(text) => Got::Value(Value::Text(text)),
-                    Err(_) => Got::Replaced(String::from_utf8_lossy(bytes).into_owned()),
-                }
-            }
-            (Reading::Epoch(least, most), ValueRef::Integer(integer))
+            (Reading::Text, Held::Text(bytes) | Held::Blob(bytes)) => match str::from_utf8(bytes) {
+                Ok(text) => Got::Value(Value::Text(text)),
+                Err(_) => Got::Replaced(String::from_utf8_lossy(bytes).into_owned()),
+            },
+            (Reading::Epoch(least, most), Held::Integer(integer))
                 if integer >= *least && integer <= *most =>
             {
                 Got::Value(Value::Integer(integer))
             }
-            (Reading::Iso8601(unit, spelling, day), ValueRef::Text(text)) => {
+            (Reading::Iso8601(unit, spelling, day), Held::Text(text)) => {
                 integer(spelling.read(text, *unit, day))
             }
-            (_, ValueRef::Null) => Got::Null,
+            (_, Held::Null) => Got::Null,
             (reading, found) => reading.read_rarer(found),
         }
     }
 
-    fn read_rarer<'v>(&mut self, found: ValueRef<'v>) -> Got<'v> {
+    fn read_rarer<'v>(&mut self, found: Held<'v>) -> Got<'v> {
         match (self, found) {
             (Reading::Integer, found) => integer(as_integer(found)),
             (Reading::Real, found) => {
@@ -115,27 +123,27 @@ impl Reading {
                 integer(as_integer(found).filter(|found| (*least..=*most).contains(found)))
             }
             (Reading::EpochReal(unit), found) => integer(match found {
-                ValueRef::Integer(seconds) => seconds
+                Held::Integer(seconds) => seconds
                     .checked_mul(unit.per_second())
                     .filter(|value| unit.holds(*value)),
-                ValueRef::Real(seconds) => {
+                Held::Real(seconds) => {
                     let value = from_seconds(seconds, *unit);
                     (!seconds.is_nan() && unit.holds(value)).then_some(value)
                 }
                 _ => None,
             }),
-            (Reading::Date(day), ValueRef::Text(text)) => {
+            (Reading::Date(day), Held::Text(text)) => {
                 integer(text.try_into().ok().and_then(|text| day.of(text)))
             }
             (Reading::Days, found) => integer(as_integer(found).filter(|days| is_day(*days))),
             (Reading::Boolean, found) => integer(match found {
                 // A column that is TEXT makes a text of an integer.
-                ValueRef::Integer(0) | ValueRef::Text(b"0" | b"false" | b"f") => Some(0),
-                ValueRef::Integer(1) | ValueRef::Text(b"1" | b"true" | b"t") => Some(1),
+                Held::Integer(0) | Held::Text(b"0" | b"false" | b"f") => Some(0),
+                Held::Integer(1) | Held::Text(b"1" | b"true" | b"t") => Some(1),
                 _ => None,
             }),
             (Reading::Decimal(precision, scale), found) => decimal(found, *precision, *scale),
-            (Reading::Json, ValueRef::Text(text)) => match str::from_utf8(text) {
+            (Reading::Json, Held::Text(text)) => match str::from_utf8(text) {
                 Ok(text) if serde_json::from_str::<IgnoredAny>(text).is_ok() => {
                     Got::Value(Value::Text(text))
                 }
@@ -179,16 +187,16 @@ pub(super) fn seconds_bound(value: i64, unit: Unit) -> f64 {
     real(is_in)
 }
 
-/// An exact number as SQLite holds it: a text, or an integer or a real that is one.
-fn decimal(found: ValueRef<'_>, precision: usize, scale: usize) -> Got<'_> {
+/// An exact number as a database holds it: a text, or an integer or a real that is one.
+fn decimal(found: Held<'_>, precision: usize, scale: usize) -> Got<'_> {
     match found {
-        ValueRef::Text(text) => match str::from_utf8(text) {
+        Held::Text(text) => match str::from_utf8(text) {
             Ok(text) if is_decimal(text, precision, scale) => Got::Value(Value::Text(text)),
             _ => Got::Wrong,
         },
-        ValueRef::Integer(integer) => made(integer.to_string(), precision, scale),
+        Held::Integer(integer) => made(integer.to_string(), precision, scale),
         // The fewest digits that are this real, without an exponent.
-        ValueRef::Real(real) => made(real.to_string(), precision, scale),
+        Held::Real(real) => made(real.to_string(), precision, scale),
         _ => Got::Wrong,
     }
 }
@@ -252,13 +260,13 @@ pub(super) fn expected(kind: Type, stored: Stored) -> String {
 }
 
 /// A value for a message, shortened.
-pub(super) fn described(value: ValueRef<'_>) -> String {
+pub(super) fn described(value: Held<'_>) -> String {
     match value {
-        ValueRef::Null => "null".to_owned(),
-        ValueRef::Integer(integer) => integer.to_string(),
-        ValueRef::Real(real) => format!("{real:?}"),
-        ValueRef::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
-        ValueRef::Text(text) => {
+        Held::Null => "null".to_owned(),
+        Held::Integer(integer) => integer.to_string(),
+        Held::Real(real) => format!("{real:?}"),
+        Held::Blob(bytes) => format!("a blob of {} bytes", bytes.len()),
+        Held::Text(text) => {
             let text = String::from_utf8_lossy(text);
             let short: String = text.chars().take(40).collect();
             let dots = if short.len() < text.len() { "…" } else { "" };
@@ -268,13 +276,11 @@ pub(super) fn described(value: ValueRef<'_>) -> String {
 }
 
 /// A value as the real that it can be sent as: the number that it stands for, if that loses nothing.
-pub(super) fn as_real(value: ValueRef<'_>) -> Option<f64> {
+pub(super) fn as_real(value: Held<'_>) -> Option<f64> {
     match value {
-        ValueRef::Real(real) => Some(real),
-        ValueRef::Integer(integer) if integer.unsigned_abs() <= EXACT as u64 => {
-            Some(integer as f64)
-        }
-        ValueRef::Text(text) => {
+        Held::Real(real) => Some(real),
+        Held::Integer(integer) if integer.unsigned_abs() <= EXACT as u64 => Some(integer as f64),
+        Held::Text(text) => {
             let real: f64 = str::from_utf8(text).ok()?.parse().ok()?;
             // SQLite itself reads "nan" as 0: only numbers written as numbers.
             real.is_finite().then_some(real)
@@ -284,11 +290,11 @@ pub(super) fn as_real(value: ValueRef<'_>) -> Option<f64> {
 }
 
 /// A value as the 64-bit integer that it can be sent as.
-pub(super) fn as_integer(value: ValueRef<'_>) -> Option<i64> {
+pub(super) fn as_integer(value: Held<'_>) -> Option<i64> {
     match value {
-        ValueRef::Integer(integer) => Some(integer),
-        ValueRef::Text(text) => str::from_utf8(text).ok()?.parse().ok(),
-        ValueRef::Real(real) if real.fract() == 0.0 && real.abs() <= EXACT => Some(real as i64),
+        Held::Integer(integer) => Some(integer),
+        Held::Text(text) => str::from_utf8(text).ok()?.parse().ok(),
+        Held::Real(real) if real.fract() == 0.0 && real.abs() <= EXACT => Some(real as i64),
         _ => None,
     }
 }

@@ -1,0 +1,585 @@
+//! A connection on loan: its snapshot, its positions, its scans.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use flows_formats::Record;
+
+use super::Pooled;
+use super::check::Nothing;
+use super::failure::Failure;
+use super::plan::{Known, Memory, Planned};
+use super::query::Query;
+use super::rows::{Forgiving, Rows};
+use super::session::{Session, Watch};
+use crate::config::Database;
+use crate::selection::{Part, Position, Range, View, clone_into};
+use crate::store::values::Decoder;
+use crate::store::{Cancel, Connection, Find, Plan, Shared, Sink, Stop, StoreError};
+
+/// How long finding the record at which a limit cuts may take: the head of the reply waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A pooled connection, out on loan.
+pub(super) struct PostgresConnection {
+    session: Pooled,
+    database: Arc<Database>,
+    memory: Arc<Memory>,
+    /// What the snapshot is of, from its beginning to its end.
+    current: Option<Current>,
+}
+
+/// A view and how it is read.
+#[derive(Clone)]
+struct Current {
+    view: Arc<View>,
+    query: Arc<Query>,
+    known: Arc<Known>,
+    planned: Planned,
+    /// In the order of ids, the last one that all before it are there for.
+    bound: Option<Position>,
+}
+
+impl PostgresConnection {
+    pub(super) fn new(
+        session: Pooled,
+        database: Arc<Database>,
+        memory: Arc<Memory>,
+    ) -> PostgresConnection {
+        PostgresConnection {
+            session,
+            database,
+            memory,
+            current: None,
+        }
+    }
+
+    fn of_stream(&self, view: &View, failure: Failure) -> StoreError {
+        failure.of_stream(&view.stream, &self.database.place())
+    }
+
+    /// Begins a snapshot: a new one, or one that another connection has exported.
+    fn begin(
+        &mut self,
+        view: &Arc<View>,
+        exported: Option<&str>,
+        watch: Watch<'_>,
+    ) -> Result<(), StoreError> {
+        match self.try_to_begin(view, exported, watch) {
+            // A connection that was idle may have been closed by then, and a table altered.
+            Err(Begun::Failed(failure))
+                if failure.is_lost() && !matches!(failure, Failure::Silent(_)) =>
+            {
+                let url = self.database.url.as_ref();
+                let opened = url.map(|url| Session::open(&self.database, url));
+                match opened {
+                    Some(Ok(session)) => *self.session = session,
+                    Some(Err(failure)) => return Err(self.of_stream(view, failure)),
+                    None => {}
+                }
+                self.try_to_begin(view, exported, watch)
+            }
+            Err(Begun::Altered) => self.try_to_begin(view, exported, watch),
+            begun => begun,
+        }
+        .map_err(|begun| begun.told(view, &self.database))
+    }
+
+    fn try_to_begin(
+        &mut self,
+        view: &Arc<View>,
+        exported: Option<&str>,
+        watch: Watch<'_>,
+    ) -> Result<(), Begun> {
+        self.end()?;
+        let known = self.memory.known(&mut self.session, view, watch)?;
+        let query = Query::new(view, &known.relation).map_err(|reason| {
+            Begun::Unfit(StoreError::Database {
+                stream: view.stream.name.clone(),
+                reason,
+            })
+        })?;
+        let planned = known.plan(&mut self.session, view, &query, watch)?;
+        let mut bound = None;
+        if exported.is_none() && known.has_arrivals(view) {
+            bound = self.memory.arrivals.bound(
+                &mut self.session,
+                &self.database,
+                view,
+                &known,
+                &query,
+                watch,
+            )?;
+        }
+        let import = exported.map(|name| format!("SET TRANSACTION SNAPSHOT '{name}'; "));
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {}{}{}",
+            import.unwrap_or_default(),
+            settings(&self.database, planned.sorts_few),
+            query.types()
+        );
+        let answer = self.session.ask(&sql, watch);
+        let is_altered = match &answer {
+            Ok(answer) => !known.has(&answer.columns),
+            // undefined_table, undefined_column
+            Err(failure) => failure.is("42P01") || failure.is("42703"),
+        };
+        if is_altered {
+            self.memory.forget(view);
+            self.end()?;
+            return Err(Begun::Altered);
+        }
+        answer?;
+        self.current = Some(Current {
+            view: Arc::clone(view),
+            query: Arc::new(query),
+            known,
+            planned,
+            bound,
+        });
+        Ok(())
+    }
+
+    /// Ends the snapshot, if there is one.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.current = None;
+        if self.session.in_transaction() && !self.session.is_broken() {
+            self.session.ask("ROLLBACK", Watch::default())?;
+        }
+        Ok(())
+    }
+
+    /// What the snapshot is of.
+    fn current(&self) -> Current {
+        let current = self.current.clone();
+        current.expect("what asks about records comes after the snapshot")
+    }
+
+    /// A range, up to where nothing will come to be before.
+    fn bounded(&self, current: &Current, range: &Range) -> Range {
+        let mut range = range.clone();
+        if let Some(bound) = &current.bound
+            && range.until.as_ref().is_none_or(|until| bound < until)
+        {
+            range.until = Some(bound.clone());
+        }
+        range
+    }
+
+    /// Runs what copies records into a sink.
+    fn copy(
+        &mut self,
+        view: &Arc<View>,
+        query: &Query,
+        statements: &[String],
+        sink: Box<dyn Sink>,
+        cancel: &Cancel,
+    ) -> (Box<dyn Sink>, u64, Result<(), StoreError>) {
+        let decoder = Decoder::new(Arc::clone(view), query.readings.clone(), query.position_at);
+        let mut rows = Rows::new(sink, decoder, &query.wires, cancel);
+        let copies = statements
+            .iter()
+            .map(|sql| format!("COPY ({sql}) TO STDOUT (FORMAT binary); "));
+        // What is stopped in the middle leaves the snapshot as it was.
+        let sql = format!(
+            "SAVEPOINT copying; {}RELEASE copying",
+            copies.collect::<String>()
+        );
+        let result = self.session.copy_out(&sql, &mut rows);
+        let result = match result {
+            Err(Failure::Stopped) => {
+                let rolled = match self.session.is_failed() {
+                    true => self
+                        .session
+                        .ask("ROLLBACK TO copying; RELEASE copying", Watch::default())
+                        .map(drop),
+                    false => Ok(()),
+                };
+                match (rows.ended.take(), rolled) {
+                    (_, Err(failure)) => Err(self.of_stream(view, failure)),
+                    (ended, Ok(())) => Err(ended.unwrap_or(StoreError::Stopped)),
+                }
+            }
+            Err(failure) => Err(self.of_stream(view, failure)),
+            Ok(()) => Ok(()),
+        };
+        (rows.sink, rows.records, result)
+    }
+
+    /// Reads every record; how many there were, and what is wrong with those that would break a stream.
+    pub(super) fn read_all(
+        &mut self,
+        step: u64,
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<(u64, Vec<StoreError>), StoreError> {
+        let Current { view, query, .. } = self.current();
+        let decoder = Decoder::new(Arc::clone(&view), query.readings.clone(), query.position_at);
+        let rows = Rows::new(Box::new(Nothing), decoder, &query.wires, &Cancel::default());
+        let mut rows = Forgiving::new(rows, step, progress);
+        let statements = query.runs(&Range::default());
+        let sql = statements
+            .iter()
+            .map(|run| format!("COPY ({}) TO STDOUT (FORMAT binary)", query.scan(run, None)));
+        let copied = self.session.copy_out(&sql.collect::<String>(), &mut rows);
+        copied.map_err(|failure| self.of_stream(&view, failure))?;
+        Ok(rows.end())
+    }
+
+    /// The position of the one record that a statement of positions yields.
+    fn position(
+        &mut self,
+        (view, query): &(Arc<View>, Query),
+        sql: String,
+        watch: Watch<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        let sink = Box::new(Counter {
+            left: u64::MAX,
+            last: None,
+            deadline: watch.deadline,
+        });
+        let cancel = watch.cancel.cloned().unwrap_or_default();
+        let (sink, _, copied) = self.copy(view, query, &[sql], sink, &cancel);
+        copied?;
+        Ok(counted(sink))
+    }
+
+    /// The view of nothing but positions.
+    fn positions(&self, current: &Current) -> Result<(Arc<View>, Query), StoreError> {
+        let view = Arc::new(current.view.positions());
+        let query = Query::new(&view, &current.known.relation);
+        let query = query.map_err(|reason| StoreError::Database {
+            stream: view.stream.name.clone(),
+            reason,
+        })?;
+        Ok((view, query))
+    }
+
+    fn number(&mut self, view: &View, sql: &str, watch: Watch<'_>) -> Result<u64, StoreError> {
+        let answer = self.session.ask(sql, watch);
+        let answer = answer.map_err(|failure| self.of_stream(view, failure))?;
+        Ok(answer
+            .value(0)
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default())
+    }
+
+    /// The position of a range's record of that number, whether it matches the filters or not.
+    fn nth(
+        &mut self,
+        current: &Current,
+        range: &Range,
+        number: u64,
+        watch: Watch<'_>,
+    ) -> Result<Option<Position>, StoreError> {
+        let positions = self.positions(current)?;
+        let mut left = number;
+        let mut runs = positions.1.runs(range).into_iter().peekable();
+        while let Some(run) = runs.next() {
+            let sql = positions.1.nth(&run, left);
+            let found = self.position(&positions, sql, watch)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            if runs.peek().is_some() {
+                let sql = positions.1.count(&run, false);
+                left = left.saturating_sub(self.number(&current.view, &sql, watch)?);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The position of a range's record of that number of those that match the filters, or of an earlier one when
+    /// that takes long.
+    fn nth_match(
+        &mut self,
+        current: &Current,
+        range: &Range,
+        number: u64,
+        cancel: &Cancel,
+    ) -> Result<Option<Position>, StoreError> {
+        let (view, query) = self.positions(current)?;
+        let sink = Box::new(Counter {
+            left: number,
+            last: None,
+            deadline: Some(Instant::now() + PATIENCE),
+        });
+        let limit = i64::try_from(number).unwrap_or(i64::MAX) as u64;
+        let statements: Vec<_> = query
+            .runs(range)
+            .iter()
+            .map(|run| query.scan(run, Some(limit)))
+            .collect();
+        let (sink, _, scanned) = self.copy(&view, &query, &statements, sink, cancel);
+        match scanned {
+            Ok(()) => Ok(None),
+            Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(counted(sink)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What keeps the server from planning, waiting or running in ways that are none of ours: nothing is sorted where an
+/// index gives the order, nothing is compiled before the first record, and what is left behind ends.
+fn settings(database: &Database, sorts: bool) -> String {
+    format!(
+        "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL lock_timeout \
+         = {}; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL enable_sort = {}; SET \
+         LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL standard_conforming_strings = on; ",
+        database.statement.as_millis(),
+        database.idle_transaction.as_millis(),
+        database.busy.as_millis(),
+        if sorts { "on" } else { "off" }
+    )
+}
+
+/// Whether the records of a statement are as they are declared.
+pub(super) fn sampled(
+    session: &mut Session,
+    database: &Database,
+    view: &Arc<View>,
+    query: &Query,
+    sql: &str,
+) -> Result<(), StoreError> {
+    let decoder = Decoder::new(Arc::clone(view), query.readings.clone(), query.position_at);
+    let mut rows = Rows::new(Box::new(Nothing), decoder, &query.wires, &Cancel::default());
+    let copied = session.copy_out(
+        &format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
+        &mut rows,
+    );
+    match (rows.ended, copied) {
+        (Some(error), _) => Err(error),
+        (None, copied) => {
+            copied.map_err(|failure| failure.of_stream(&view.stream, &database.place()))
+        }
+    }
+}
+
+/// Why no snapshot was begun.
+pub(super) enum Begun {
+    Failed(Failure),
+    /// The table is another than was known.
+    Altered,
+    /// It cannot be served.
+    Unfit(StoreError),
+}
+
+impl From<Failure> for Begun {
+    fn from(failure: Failure) -> Begun {
+        Begun::Failed(failure)
+    }
+}
+
+/// Counts records up to a number.
+struct Counter {
+    left: u64,
+    /// Where the last one stands.
+    last: Option<Position>,
+    /// When it has enough, if it has any by then.
+    deadline: Option<Instant>,
+}
+
+impl Sink for Counter {
+    fn record(&mut self, _record: &Record<'_>, position: &Position) -> Result<(), Stop> {
+        clone_into(position, &mut self.last);
+        self.left -= 1;
+        if self.left == 0 { Err(Stop) } else { Ok(()) }
+    }
+
+    fn tick(&mut self) -> Result<(), Stop> {
+        let late = self
+            .deadline
+            .is_some_and(|deadline| Instant::now() > deadline);
+        if late && self.last.is_some() {
+            Err(Stop)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn replaced(&mut self) {}
+}
+
+fn counted(sink: Box<dyn Sink>) -> Option<Position> {
+    let counter: Box<dyn Any> = sink;
+    counter
+        .downcast::<Counter>()
+        .ok()
+        .and_then(|counter| counter.last)
+}
+
+impl Drop for PostgresConnection {
+    fn drop(&mut self) {
+        // A connection that does not end its transaction is not used again.
+        if self.end().is_err() {
+            self.session.give_up();
+        }
+    }
+}
+
+impl Connection for PostgresConnection {
+    /// Every answer waits for the server.
+    fn is_instant(&mut self, _view: &View) -> bool {
+        false
+    }
+
+    fn snapshot(&mut self, view: &Arc<View>, cancel: &Cancel) -> Result<Plan, StoreError> {
+        let watch = Watch {
+            cancel: Some(cancel),
+            deadline: None,
+        };
+        self.begin(view, None, watch)?;
+        let Planned {
+            in_order,
+            sorts_few,
+        } = self.current().planned;
+        Ok(Plan {
+            splittable: in_order && !sorts_few,
+        })
+    }
+
+    fn share(&mut self, helpers: &mut [&mut dyn Connection]) -> Result<Shared, StoreError> {
+        let current = self.current();
+        let none = Shared {
+            joined: vec![false; helpers.len()],
+            same: true,
+        };
+        if self.memory.cannot_share.load(Ordering::Relaxed) {
+            return Ok(none);
+        }
+        let exported = match self
+            .session
+            .ask("SELECT pg_export_snapshot()", Watch::default())
+        {
+            Ok(answer) => answer.value(0).map(str::to_owned),
+            Err(Failure::Said(said)) if !Failure::ends_connection(&said.code) => {
+                // The transaction has failed: it is not asked again.
+                self.memory.cannot_share.store(true, Ordering::Relaxed);
+                tracing::info!(%said, "this engine shares no snapshots: streams come in one slice at a time");
+                self.begin(&current.view, None, Watch::default())?;
+                return Ok(Shared {
+                    same: false,
+                    ..none
+                });
+            }
+            Err(failure) => return Err(self.of_stream(&current.view, failure)),
+        };
+        let Some(exported) = exported else {
+            return Ok(none);
+        };
+        let joined = helpers.iter_mut().map(|helper| {
+            let helper: &mut dyn Any = *helper;
+            let Some(helper) = helper.downcast_mut::<PostgresConnection>() else {
+                return false;
+            };
+            let joined = helper
+                .begin(&current.view, Some(&exported), Watch::default())
+                .is_ok();
+            if let Some(joined) = &mut helper.current {
+                joined.bound.clone_from(&current.bound);
+            }
+            joined
+        });
+        Ok(Shared {
+            joined: joined.collect(),
+            same: true,
+        })
+    }
+
+    fn find(
+        &mut self,
+        range: &Range,
+        which: Find,
+        cancel: &Cancel,
+    ) -> Result<Option<Position>, StoreError> {
+        let current = self.current();
+        let range = self.bounded(&current, range);
+        let watch = Watch {
+            cancel: Some(cancel),
+            deadline: None,
+        };
+        match which {
+            Find::Last => {
+                let positions = self.positions(&current)?;
+                for run in positions.1.runs(&range).iter().rev() {
+                    let found = self.position(&positions, positions.1.last(run), watch)?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                Ok(None)
+            }
+            Find::Nth(0) => Ok(None),
+            Find::Nth(number) if current.view.filters.is_empty() => {
+                self.nth(&current, &range, number, watch)
+            }
+            Find::Nth(number) => self.nth_match(&current, &range, number, cancel),
+        }
+    }
+
+    fn split(&mut self, range: &Range, records: u64) -> Result<Option<Position>, StoreError> {
+        let current = self.current();
+        let range = self.bounded(&current, range);
+        let found = self.nth(&current, &range, records, Watch::default())?;
+        let Some(mut position) = found else {
+            return Ok(None);
+        };
+        if !current.known.is_unique(&current.view) {
+            // Several records may stand there: the next slice begins after all of that time.
+            position.id = Part::End;
+        }
+        let is_within = range.until.as_ref().is_none_or(|until| position < *until);
+        Ok(is_within.then_some(position))
+    }
+
+    fn count(&mut self, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {
+        let current = self.current();
+        let range = self.bounded(&current, range);
+        let watch = Watch {
+            cancel: Some(cancel),
+            deadline: None,
+        };
+        let mut count = 0;
+        for run in current.query.runs(&range) {
+            let sql = current.query.count(&run, true);
+            count += self.number(&current.view, &sql, watch)?;
+        }
+        Ok(count)
+    }
+
+    fn scan_into(
+        &mut self,
+        range: &Range,
+        mut sink: Box<dyn Sink>,
+        cancel: &Cancel,
+    ) -> (Box<dyn Sink>, Result<(), StoreError>) {
+        let current = self.current();
+        let Current { view, query, .. } = &current;
+        let range = self.bounded(&current, range);
+        let runs = query.runs(&range);
+        let Some(mut left) = range.limit else {
+            let statements: Vec<_> = runs.iter().map(|run| query.scan(run, None)).collect();
+            let (sink, _, copied) = self.copy(view, query, &statements, sink, cancel);
+            return (sink, copied);
+        };
+        for run in runs {
+            if left == 0 {
+                break;
+            }
+            let statement = query.scan(&run, Some(left));
+            let (back, records, copied) = self.copy(view, query, &[statement], sink, cancel);
+            sink = back;
+            if copied.is_err() {
+                return (sink, copied);
+            }
+            left = left.saturating_sub(records);
+        }
+        (sink, Ok(()))
+    }
+}
+
+/// The position after an id, in the order of ids.
+pub(super) fn after_id(id: i64) -> Position {
+    Position::end_of(id)
+}
