@@ -1,6 +1,7 @@
 //! Starts the command, speaks HTTP, makes databases.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -198,22 +199,20 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves a database with the default configuration.
-    pub(crate) fn of(folder: &Path, database: &Path) -> Server {
+    pub(crate) fn of(folder: &Path, database: &(impl AsRef<OsStr> + ?Sized)) -> Server {
         Server::with(folder, database, "")
     }
 
-    /// Serves a database with a configuration file.
-    pub(crate) fn with(folder: &Path, database: &Path, configuration: &str) -> Server {
+    /// Serves a database, by its path or URL, with a configuration file.
+    pub(crate) fn with(
+        folder: &Path,
+        database: &(impl AsRef<OsStr> + ?Sized),
+        configuration: &str,
+    ) -> Server {
         fs::write(folder.join("test.toml"), configuration).unwrap();
-        let database = database.to_str().unwrap();
-        let arguments = ["serve", "--config", "test.toml", "--database", database];
-        Server::start(
-            folder,
-            &mut flows(
-                folder,
-                &[&arguments[..], &["--listen", "127.0.0.1:0"]].concat(),
-            ),
-        )
+        let arguments = ["serve", "--config", "test.toml", "--listen", "127.0.0.1:0"];
+        let mut serve = flows(folder, &arguments);
+        Server::start(folder, serve.arg("--database").arg(database))
     }
 
     /// Starts a command that prints `listening on http://ADDRESS`, or `https://`.

@@ -3,6 +3,8 @@
 //! | module | what it tests |
 //! |---|---|
 //! | `harness` | starts the command, speaks HTTP, makes databases |
+//! | `postgres` | starts PostgreSQL servers, alone and sharded, and copies SQLite files into them |
+//! | `store` | makes of one test two, on SQLite and on PostgreSQL |
 //! | `endpoint` | what a request may say, and what comes back |
 //! | `abuse` | clients that mean harm, beside one that does not |
 //! | `broken` | failures before and after the head |
@@ -75,6 +77,7 @@ mod metrics;
 mod negotiation;
 mod operations;
 mod positions;
+mod postgres;
 mod proxy;
 mod pull;
 mod pull_tls;
@@ -86,6 +89,7 @@ mod reload;
 mod selecting;
 mod service;
 mod slices;
+mod store;
 mod strangers;
 mod times;
 mod tls;
