@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 
+import postgres
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 FLOWS = os.path.join(ROOT, "target", "release", "flows")
@@ -26,6 +28,7 @@ arguments = argparse.ArgumentParser(description=__doc__)
 arguments.add_argument("--cursor", required=True, help="the yardstick's executable")
 arguments.add_argument("--rows", type=int, default=5_000_000)
 arguments.add_argument("--runs", type=int, default=7, help="interleaved runs of each measurement")
+arguments.add_argument("--only", metavar="PART", help="one part: its words below, such as postgresql")
 OPTIONS = arguments.parse_args()
 
 
@@ -648,30 +651,30 @@ def main():
     os.makedirs(folder, exist_ok=True)
     paths = data(folder)
     peers = {}
-    for name in ["clickhouse", "duckdb"]:
+    for name in ["clickhouse", "duckdb"] if OPTIONS.only in (None, "whole tables") else []:
         try:
             peers[name] = Peer(name, folder, paths["flows.csv"])
         except Exception as error:
             say(f"{name} is missing: {error}")
-    say("whole tables")
-    whole_table(paths, peers)
-    for peer in peers.values():
-        peer.process.kill()
-    say("ordinary tables")
-    ordinary_tables(paths)
-    say("init")
-    inits(paths)
-    say("small windows")
-    small_windows(paths)
-    say("selecting")
-    selecting(paths)
-    say("first bytes, memory")
-    first_bytes(paths)
-    memory(paths)
-    say("pulls")
-    pulls(paths, folder)
-    say("imports")
-    imports(paths, folder)
+    parts = {
+        "whole tables": lambda: whole_table(paths, peers),
+        "ordinary tables": lambda: ordinary_tables(paths),
+        "init": lambda: inits(paths),
+        "small windows": lambda: small_windows(paths),
+        "selecting": lambda: selecting(paths),
+        "first bytes": lambda: first_bytes(paths),
+        "memory": lambda: memory(paths),
+        "pulls": lambda: pulls(paths, folder),
+        "imports": lambda: imports(paths, folder),
+        "postgresql": lambda: postgres.measure(paths, sys.modules[__name__]),
+    }
+    for name, measure in parts.items():
+        if OPTIONS.only in (None, name):
+            say(name)
+            measure()
+        for peer in peers.values():
+            # Nothing else is to run beside what follows.
+            peer.process.kill()
 
     with open("/proc/cpuinfo") as cpuinfo:
         model = next((l.split(":")[1].strip() for l in cpuinfo if l.startswith("model name")), "")
@@ -680,6 +683,7 @@ def main():
         output(["rustc", "--version"]).split(" (")[0],
         output(["curl", "--version"]).split(" (")[0],
         "sqlite3 " + output(["sqlite3", "--version"]).split(" ")[0],
+        "postgres " + output([f"{postgres.PROGRAMS[-1]}/postgres", "--version"]).split(" ")[2],
         *(f"{name} {peer.version}" for name, peer in peers.items()),
     ]
     print(f"{OPTIONS.rows:,} records; {os.cpu_count()} cores, {model}, Linux {platform.release()};")
