@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::harness::{FLOWS, PATIENCE, Reply, Server, chunk, folder, generated, wait_until};
+use crate::store::{Store, both};
 
 /// One connection only, so that whoever holds it keeps the next request waiting.
 const ONE: &str = "[database]\npool_size = 1\nwait_ms = 60000\n";
@@ -50,10 +51,10 @@ fn home_within_a_second(server: &Server, next: &str) {
     assert!(waited < Duration::from_secs(1), "{waited:?}");
 }
 
-#[test]
-fn a_client_that_leaves_in_mid_stream_gives_the_connection_back() {
+both!(a_client_that_leaves_in_mid_stream_gives_the_connection_back);
+fn a_client_that_leaves_in_mid_stream_gives_the_connection_back(store: Store) {
     let folder = folder();
-    let server = Server::with(folder.path(), &generated(folder.path(), 300_000), ONE);
+    let server = store.serve(folder.path(), &generated(folder.path(), 300_000), ONE);
     for _ in 0..3 {
         let mut reader = BufReader::new(server.ask(FLOWS));
         assert_eq!(Reply::head(&mut reader).status, 200);
@@ -63,10 +64,10 @@ fn a_client_that_leaves_in_mid_stream_gives_the_connection_back() {
     server.logged(&[r#"ended="client left""#]);
 }
 
-#[test]
-fn a_client_that_leaves_a_scan_that_finds_nothing_gives_the_connection_back() {
+both!(a_client_that_leaves_a_scan_that_finds_nothing_gives_the_connection_back);
+fn a_client_that_leaves_a_scan_that_finds_nothing_gives_the_connection_back(store: Store) {
     let folder = folder();
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &finds_nothing(folder.path()),
         &format!("{ONE}{T}"),
@@ -77,10 +78,10 @@ fn a_client_that_leaves_a_scan_that_finds_nothing_gives_the_connection_back() {
     home_within_a_second(&server, "/api/v1/stream/t?limit=0");
 }
 
-#[test]
-fn a_client_that_sent_more_than_a_request_and_left_gives_the_connection_back() {
+both!(a_client_that_sent_more_than_a_request_and_left_gives_the_connection_back);
+fn a_client_that_sent_more_than_a_request_and_left_gives_the_connection_back(store: Store) {
     let folder = folder();
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &finds_nothing(folder.path()),
         &format!("{ONE}{T}"),
@@ -94,11 +95,11 @@ fn a_client_that_sent_more_than_a_request_and_left_gives_the_connection_back() {
     }
 }
 
-#[test]
-fn a_client_that_takes_nothing_is_cut_off() {
+both!(a_client_that_takes_nothing_is_cut_off);
+fn a_client_that_takes_nothing_is_cut_off(store: Store) {
     let folder = folder();
     let configuration = format!("[server]\nstall_seconds = 1\n{ONE}");
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &generated(folder.path(), 300_000),
         &configuration,
@@ -118,11 +119,11 @@ fn a_client_that_takes_nothing_is_cut_off() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-#[test]
-fn a_client_that_takes_little_at_a_time_is_not_cut_off() {
+both!(a_client_that_takes_little_at_a_time_is_not_cut_off);
+fn a_client_that_takes_little_at_a_time_is_not_cut_off(store: Store) {
     let folder = folder();
     let configuration = "[server]\nstall_seconds = 2\n";
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &generated(folder.path(), 300_000),
         configuration,
@@ -140,10 +141,10 @@ fn a_client_that_takes_little_at_a_time_is_not_cut_off() {
     assert!(rest.ends_with(b"]\n\r\n0\r\n\r\n"));
 }
 
-#[test]
-fn a_server_that_is_killed_resets_its_streams() {
+both!(a_server_that_is_killed_resets_its_streams);
+fn a_server_that_is_killed_resets_its_streams(store: Store) {
     let folder = folder();
-    let mut server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let mut server = store.serve(folder.path(), &generated(folder.path(), 300_000), "");
     let mut reader = BufReader::new(server.ask(FLOWS));
     assert_eq!(Reply::head(&mut reader).status, 200);
     server.signal("KILL");
@@ -152,10 +153,10 @@ fn a_server_that_is_killed_resets_its_streams() {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-#[test]
-fn a_complete_stream_arrives_even_if_it_is_read_after_the_server_has_gone() {
+both!(a_complete_stream_arrives_even_if_it_is_read_after_the_server_has_gone);
+fn a_complete_stream_arrives_even_if_it_is_read_after_the_server_has_gone(store: Store) {
     let folder = folder();
-    let mut server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let mut server = store.serve(folder.path(), &generated(folder.path(), 20_000), "");
     // More than one chunk, and less than a socket holds.
     let reader = server.ask(&format!("{FLOWS}.csv"));
     server.logged(&[r#"ended="complete""#]);
@@ -218,12 +219,12 @@ fn a_record_of_a_sparse_scan_arrives_while_the_scan_goes_on() {
     assert!(start.elapsed() < PATIENCE / 2, "{:?}", start.elapsed());
 }
 
-#[test]
-fn slow_clients_hold_the_scan_and_no_memory() {
+both!(slow_clients_hold_the_scan_and_no_memory);
+fn slow_clients_hold_the_scan_and_no_memory(store: Store) {
     let folder = folder();
     let path = generated(folder.path(), 300_000);
     // Large streams get three quarters of the connections.
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &path,
         "[server]\nstreams = 85\n[database]\npool_size = 85\n",
@@ -255,12 +256,12 @@ fn slow_clients_hold_the_scan_and_no_memory() {
     assert!(length > 30 << 20, "{length}");
 }
 
-#[test]
-fn clients_that_stop_reading_take_no_connection_from_small_requests() {
+both!(clients_that_stop_reading_take_no_connection_from_small_requests);
+fn clients_that_stop_reading_take_no_connection_from_small_requests(store: Store) {
     let folder = folder();
     let path = generated(folder.path(), 300_000);
     let configuration = "[database]\npool_size = 8\nwait_ms = 300\n";
-    let server = Server::with(folder.path(), &path, configuration);
+    let server = store.serve(folder.path(), &path, configuration);
     // More than there are connections: six get one, and the others a 503.
     let mut stalled: Vec<_> = (0..16).map(|_| BufReader::new(server.ask(FLOWS))).collect();
     let heads = stalled.iter_mut().map(|reader| Reply::head(reader).status);
@@ -356,12 +357,12 @@ fn a_failure_beyond_what_a_stalled_client_waits_for_reaches_it() {
     server.logged(&["broken: stream t, column v, record with id 1800"]);
 }
 
-#[test]
-fn without_a_free_connection_there_is_a_503_with_retry_after() {
+both!(without_a_free_connection_there_is_a_503_with_retry_after);
+fn without_a_free_connection_there_is_a_503_with_retry_after(store: Store) {
     let folder = folder();
     let database = generated(folder.path(), 300_000);
     let configuration = "[database]\npool_size = 1\nwait_ms = 100\n";
-    let server = Server::with(folder.path(), &database, configuration);
+    let server = store.serve(folder.path(), &database, configuration);
     let mut holder = BufReader::new(server.ask(FLOWS));
     assert_eq!(Reply::head(&mut holder).status, 200);
     let reply = server.get(&format!("{FLOWS}?limit=1"));
@@ -375,12 +376,12 @@ fn without_a_free_connection_there_is_a_503_with_retry_after() {
     });
 }
 
-#[test]
-fn a_thousand_waiting_requests_are_served_in_turn() {
+both!(a_thousand_waiting_requests_are_served_in_turn);
+fn a_thousand_waiting_requests_are_served_in_turn(store: Store) {
     let folder = folder();
     let configuration =
         "[server]\nconnections_per_address = 1000\n[database]\npool_size = 2\nwait_ms = 60000\n";
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &generated(folder.path(), 300_000),
         configuration,
@@ -448,10 +449,10 @@ fn many_clients_are_served_with_few_descriptors() {
     }
 }
 
-#[test]
-fn sigterm_lets_running_streams_finish() {
+both!(sigterm_lets_running_streams_finish);
+fn sigterm_lets_running_streams_finish(store: Store) {
     let folder = folder();
-    let mut server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let mut server = store.serve(folder.path(), &generated(folder.path(), 300_000), "");
     let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
     assert_eq!(Reply::head(&mut reader).status, 200);
     let idle = server.connect();
@@ -473,11 +474,11 @@ fn sigterm_lets_running_streams_finish() {
     assert_eq!(server.ended(), Some(0));
 }
 
-#[test]
-fn streams_that_do_not_finish_in_time_are_broken() {
+both!(streams_that_do_not_finish_in_time_are_broken);
+fn streams_that_do_not_finish_in_time_are_broken(store: Store) {
     let folder = folder();
     let database = generated(folder.path(), 300_000);
-    let mut server = Server::with(folder.path(), &database, "[server]\nshutdown_seconds = 1");
+    let mut server = store.serve(folder.path(), &database, "[server]\nshutdown_seconds = 1");
     let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
     assert_eq!(Reply::head(&mut reader).status, 200);
     server.signal("INT");
@@ -492,10 +493,10 @@ fn streams_that_do_not_finish_in_time_are_broken() {
     assert!(!complete, "a stream that was cut off has no end");
 }
 
-#[test]
-fn a_second_signal_quits_at_once() {
+both!(a_second_signal_quits_at_once);
+fn a_second_signal_quits_at_once(store: Store) {
     let folder = folder();
-    let mut server = Server::of(folder.path(), &generated(folder.path(), 300_000));
+    let mut server = store.serve(folder.path(), &generated(folder.path(), 300_000), "");
     let mut reader = BufReader::new(server.ask(FLOWS));
     assert_eq!(Reply::head(&mut reader).status, 200);
     server.signal("TERM");

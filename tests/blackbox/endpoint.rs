@@ -5,8 +5,9 @@ use std::net::Shutdown;
 use std::time::Instant;
 
 use crate::harness::{
-    FLOWS, PATIENCE, Reply, Server, assert_has, database, folder, generated, ten_records,
+    FLOWS, PATIENCE, Reply, assert_has, database, folder, generated, ten_records,
 };
+use crate::store::{Store, both};
 
 /// `time` and `id` of every record in a JSON document.
 fn positions(document: &str) -> Vec<(i64, i64)> {
@@ -17,10 +18,10 @@ fn positions(document: &str) -> Vec<(i64, i64)> {
         .collect()
 }
 
-#[test]
-fn the_ten_real_records_in_every_format() {
+both!(the_ten_real_records_in_every_format);
+fn the_ten_real_records_in_every_format(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let (json, xml, csv) = (
         include_str!("../golden/flows.json"),
         include_str!("../golden/flows.xml"),
@@ -55,10 +56,10 @@ fn the_ten_real_records_in_every_format() {
     assert_eq!(server.document(FLOWS), include_str!("../golden/flows.json"));
 }
 
-#[test]
-fn empty_documents() {
+both!(empty_documents);
+fn empty_documents(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let header = include_str!("../golden/flows.csv").lines().next().unwrap();
     for query in [
         "limit=0",
@@ -76,8 +77,8 @@ fn empty_documents() {
     }
 }
 
-#[test]
-fn windows_are_open_below_and_closed_above_and_in_time_id_order() {
+both!(windows_are_open_below_and_closed_above_and_in_time_id_order);
+fn windows_are_open_below_and_closed_above_and_in_time_id_order(store: Store) {
     let folder = folder();
     // Inserted out of order; times and ids at the ends of what 64 bits hold.
     let (min, max) = (i64::MIN, i64::MAX);
@@ -106,7 +107,7 @@ fn windows_are_open_below_and_closed_above_and_in_time_id_order() {
                 .replace(&min.to_string(), "-9223372036854775807 - 1")
         ),
     );
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &database,
         r#"
@@ -151,10 +152,10 @@ fn windows_are_open_below_and_closed_above_and_in_time_id_order() {
     }
 }
 
-#[test]
-fn consecutive_windows_give_the_table() {
+both!(consecutive_windows_give_the_table);
+fn consecutive_windows_give_the_table(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 20_000), "");
     let complete = server.document(&format!("{FLOWS}.csv"));
     let mut joined = String::new();
     for (after, before) in [
@@ -181,10 +182,10 @@ fn consecutive_windows_give_the_table() {
     assert_eq!(complete.lines().count(), 20_001);
 }
 
-#[test]
-fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
+both!(misuse_is_a_400_that_names_the_parameter_and_the_way_out);
+fn misuse_is_a_400_that_names_the_parameter_and_the_way_out(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let range = "an integer from -9223372036854775808 to 9223372036854775807";
     for (query, parameter, value, parts) in [
         (
@@ -283,10 +284,10 @@ fn misuse_is_a_400_that_names_the_parameter_and_the_way_out() {
     reply.problem(400, &["999…"]);
 }
 
-#[test]
-fn what_looks_like_an_operator_is_not_taken_for_a_string() {
+both!(what_looks_like_an_operator_is_not_taken_for_a_string);
+fn what_looks_like_an_operator_is_not_taken_for_a_string(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     for (query, suggestion) in [
         ("src_comp=ilike.c1*", "like.c1*"),
         ("src_comp=neq.C1065", "ne.C1065"),
@@ -315,10 +316,10 @@ fn what_looks_like_an_operator_is_not_taken_for_a_string() {
     }
 }
 
-#[test]
-fn no_reply_is_taken_from_a_cache_unasked() {
+both!(no_reply_is_taken_from_a_cache_unasked);
+fn no_reply_is_taken_from_a_cache_unasked(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     for (path, status, expected) in [
         // It has an ETag to ask with.
         (FLOWS, 200, "no-cache"),
@@ -336,11 +337,11 @@ fn no_reply_is_taken_from_a_cache_unasked() {
     }
 }
 
-#[test]
-fn many_unknown_parameters_are_refused_at_the_first() {
+both!(many_unknown_parameters_are_refused_at_the_first);
+fn many_unknown_parameters_are_refused_at_the_first(store: Store) {
     let folder = folder();
     let path = ten_records(folder.path());
-    let server = Server::with(folder.path(), &path, "[server]\nurl_bytes = 65534\n");
+    let server = store.serve(folder.path(), &path, "[server]\nurl_bytes = 65534\n");
     // Almost as many as the longest URL has room for, each another one.
     let names: Vec<_> = (0..16_000).map(|i| format!("{:03x}", 4096 + i)).collect();
     let path = format!("{FLOWS}?{}", names.join("&").replace("1", "g"));
@@ -355,10 +356,10 @@ fn many_unknown_parameters_are_refused_at_the_first() {
     assert!(fastest.as_millis() < 100, "{fastest:?}");
 }
 
-#[test]
-fn paths_methods_and_bodies() {
+both!(paths_methods_and_bodies);
+fn paths_methods_and_bodies(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     server
         .get("/api/v1/stream/flow")
         .problem(404, &["flow", "did you mean flows?"]);
@@ -408,10 +409,10 @@ fn paths_methods_and_bodies() {
     assert_eq!(server.raw(&request).body, "[]\n");
 }
 
-#[test]
-fn other_extensions_are_the_same_formats() {
+both!(other_extensions_are_the_same_formats);
+fn other_extensions_are_the_same_formats(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     for (extension, other, format) in [("ndjson", "jsonl", "ndjson"), ("arrows", "arrow", "arrow")]
     {
         let documents =
@@ -429,20 +430,20 @@ fn other_extensions_are_the_same_formats() {
     problem.problem(400, &["did you mean ndjson?"]);
 }
 
-#[test]
-fn the_same_request_gets_the_same_bytes() {
+both!(the_same_request_gets_the_same_bytes);
+fn the_same_request_gets_the_same_bytes(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     for format in flows_formats::Registry::load().unwrap().iter() {
         let path = format!("{FLOWS}?format={}", format.name);
         assert!(server.bytes(&path) == server.bytes(&path), "{path}");
     }
 }
 
-#[test]
-fn a_slash_too_many_leads_to_where_it_is_not() {
+both!(a_slash_too_many_leads_to_where_it_is_not);
+fn a_slash_too_many_leads_to_where_it_is_not(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     for (path, to) in [
         ("/api/v1/stream/flows/", "../flows"),
         (
@@ -489,10 +490,10 @@ fn a_slash_too_many_leads_to_where_it_is_not() {
         .problem(404, &["did you mean flows?"]);
 }
 
-#[test]
-fn head_is_the_head_of_get() {
+both!(head_is_the_head_of_get);
+fn head_is_the_head_of_get(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 50_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 50_000), "");
     for path in [
         format!("{FLOWS}?limit=3&format=xml"),
         format!("{FLOWS}.csv"),
@@ -518,10 +519,10 @@ fn head_is_the_head_of_get() {
     }
 }
 
-#[test]
-fn request_ids_are_taken_over_if_sane() {
+both!(request_ids_are_taken_over_if_sane);
+fn request_ids_are_taken_over_if_sane(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let ask = |id: &str| {
         let request = format!(
             "GET {FLOWS}?limit=1 HTTP/1.1\r\nHost: t\r\nX-Request-Id: {id}\r\nConnection: close\r\n\r\n"
@@ -546,10 +547,10 @@ fn request_ids_are_taken_over_if_sane() {
     assert_ne!(ask(""), ask(""));
 }
 
-#[test]
-fn http_1_0_gets_only_what_has_a_length() {
+both!(http_1_0_gets_only_what_has_a_length);
+fn http_1_0_gets_only_what_has_a_length(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 20_000), "");
     let reply = server.raw(&format!("GET {FLOWS}?limit=2 HTTP/1.0\r\n\r\n"));
     assert_eq!((reply.status, reply.complete), (200, true));
     assert_eq!(reply.header("content-length"), reply.body.len().to_string());
@@ -557,10 +558,10 @@ fn http_1_0_gets_only_what_has_a_length() {
     reply.problem(505, &["HTTP/1.0", "proxy_http_version 1.1"]);
 }
 
-#[test]
-fn strange_requests_get_an_answer_and_hurt_nobody() {
+both!(strange_requests_get_an_answer_and_hurt_nobody);
+fn strange_requests_get_an_answer_and_hurt_nobody(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let long = format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "a".repeat(1 << 20));
     let headers = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(1000));
     for request in [
@@ -601,11 +602,11 @@ fn strange_requests_get_an_answer_and_hurt_nobody() {
     assert_eq!(server.raw(absolute).body, "[]\n");
 }
 
-#[test]
-fn half_a_request_is_hung_up_on() {
+both!(half_a_request_is_hung_up_on);
+fn half_a_request_is_hung_up_on(store: Store) {
     let folder = folder();
     let database = ten_records(folder.path());
-    let server = Server::with(folder.path(), &database, "[server]\nhead_seconds = 1");
+    let server = store.serve(folder.path(), &database, "[server]\nhead_seconds = 1");
     let start = Instant::now();
     let reply = Reply::read(server.send(b"GET /api/v1/str"));
     reply.problem(408, &["server.head_seconds"]);
@@ -619,10 +620,10 @@ fn half_a_request_is_hung_up_on() {
     server.logged(&[r#"request="GET /api/v1/str""#, r#"ended="408 "#]);
 }
 
-#[test]
-fn what_is_no_request_gets_a_problem_too() {
+both!(what_is_no_request_gets_a_problem_too);
+fn what_is_no_request_gets_a_problem_too(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let head = "HTTP/1.1\r\nHost: t\r\n\r\n";
     let long = format!("GET {FLOWS}?src_comp={} {head}", "a".repeat(33_000));
     let lines = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(200));

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::harness::{Server, database, folder, is_one_core, run};
+use crate::store::{Store, both};
 
 const STREAM: &str = "/api/v1/stream/t";
 
@@ -75,8 +76,8 @@ fn found(document: &str) -> Vec<String> {
     document.lines().map(id).collect()
 }
 
-#[test]
-fn positions_with_ids_that_are_strings_hold_however_often_they_are_encoded() {
+both!(positions_with_ids_that_are_strings_hold_however_often_they_are_encoded);
+fn positions_with_ids_that_are_strings_hold_however_often_they_are_encoded(store: Store) {
     for (id, suffix, before) in [
         ("TEXT", "", ""),
         ("TEXT", "WITHOUT ROWID", ""),
@@ -90,7 +91,7 @@ fn positions_with_ids_that_are_strings_hold_however_often_they_are_encoded() {
     ] {
         let folder = folder();
         let path = database(folder.path(), &made(id, suffix, before));
-        let server = Server::with(folder.path(), &path, T);
+        let server = store.serve(folder.path(), &path, T);
         for order in ["time", "id"] {
             let records = in_order(order);
             let ids: Vec<_> = records.iter().map(|(_, id)| *id).collect();
@@ -237,7 +238,7 @@ fn the_rowid_is_an_id_where_there_is_no_other() {
         "{ name = \"id\", type = \"text\" }",
         "{ name = \"v\", type = \"text\" }",
     );
-    let server = Server::with(folder.path(), &path, &configuration);
+    let server = Store::Sqlite.serve(folder.path(), &path, &configuration);
     for (query, values, position) in [
         ("", "abcd", "3:4"),
         ("after=2:1", "cd", "3:4"),
@@ -376,8 +377,8 @@ fn what_no_position_can_carry_is_no_id() {
     );
 }
 
-#[test]
-fn an_id_that_is_not_sent_is_read_as_one_that_is() {
+both!(an_id_that_is_not_sent_is_read_as_one_that_is);
+fn an_id_that_is_not_sent_is_read_as_one_that_is(store: Store) {
     let folder = folder();
     let sql = "PRAGMA journal_mode = WAL; CREATE TABLE t (id, time INTEGER);
                INSERT INTO t VALUES (5, 1), ('b', 2);";
@@ -386,7 +387,7 @@ fn an_id_that_is_not_sent_is_read_as_one_that_is() {
         .replace("id = \"id\"", "id = { name = \"id\", type = \"text\" }")
         .replace("{ name = \"id\", type = \"text\" }, {", "{");
     for configuration in [T, &hidden] {
-        let server = Server::with(folder.path(), &path, configuration);
+        let server = store.serve(folder.path(), &path, configuration);
         let reply = server.get(&format!("{STREAM}?format=ndjson&limit=1"));
         assert_eq!((reply.status, reply.header("flows-position")), (200, "1:5"));
     }

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use crate::harness::{
     FLOWS, Reply, Server, chunk, folder, generated, run, ten_records, wait_until,
 };
+use crate::store::{Store, both};
 
 const GET: &str = "GET /api/v1/stream/flows?limit=0 HTTP/1.1\r\nHost: t\r\n\r\n";
 
@@ -29,11 +30,11 @@ fn is_closed(tcp: &mut TcpStream) {
     assert_eq!(tcp.read(&mut [0]).unwrap(), 0);
 }
 
-#[test]
-fn who_has_too_many_connections_is_told_so() {
+both!(who_has_too_many_connections_is_told_so);
+fn who_has_too_many_connections_is_told_so(store: Store) {
     let folder = folder();
     let database = ten_records(folder.path());
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &database,
         "[server]\nconnections_per_address = 3",
@@ -66,12 +67,12 @@ fn who_has_too_many_connections_is_told_so() {
     kept.iter_mut().for_each(ask);
 }
 
-#[test]
-fn idle_connections_and_half_heads_have_times_of_their_own() {
+both!(idle_connections_and_half_heads_have_times_of_their_own);
+fn idle_connections_and_half_heads_have_times_of_their_own(store: Store) {
     let folder = folder();
     let database = ten_records(folder.path());
     let times = |head, idle| format!("[server]\nhead_seconds = {head}\nidle_seconds = {idle}");
-    let server = Server::with(folder.path(), &database, &times(60, 1));
+    let server = store.serve(folder.path(), &database, &times(60, 1));
     let (mut idle, mut other) = (server.connect(), server.connect());
     let asked = Instant::now();
     ask(&mut idle);
@@ -101,11 +102,11 @@ fn idle_connections_and_half_heads_have_times_of_their_own() {
     is_closed(&mut kept);
 }
 
-#[test]
-fn whoever_does_not_ask_makes_room_for_others() {
+both!(whoever_does_not_ask_makes_room_for_others);
+fn whoever_does_not_ask_makes_room_for_others(store: Store) {
     let folder = folder();
     let database = ten_records(folder.path());
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &database,
         "[server]\nconnections = 2\nhead_seconds = 600\nidle_seconds = 600",
@@ -128,11 +129,11 @@ fn whoever_does_not_ask_makes_room_for_others() {
     Reply::read(half).problem(408, &["server.head_seconds"]);
 }
 
-#[test]
-fn a_reply_that_takes_too_long_is_broken() {
+both!(a_reply_that_takes_too_long_is_broken);
+fn a_reply_that_takes_too_long_is_broken(store: Store) {
     let folder = folder();
     let database = generated(folder.path(), 300_000);
-    let server = Server::with(folder.path(), &database, "[server]\nstream_seconds = 1");
+    let server = store.serve(folder.path(), &database, "[server]\nstream_seconds = 1");
     let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
     assert_eq!(Reply::head(&mut reader).status, 200);
     // It takes some all the time.
@@ -151,11 +152,11 @@ fn a_reply_that_takes_too_long_is_broken() {
     assert_eq!(server.get(&format!("{FLOWS}?limit=1")).status, 200);
 }
 
-#[test]
-fn as_many_records_as_are_allowed_are_sent_and_the_next_ones_linked() {
+both!(as_many_records_as_are_allowed_are_sent_and_the_next_ones_linked);
+fn as_many_records_as_are_allowed_are_sent_and_the_next_ones_linked(store: Store) {
     let folder = folder();
     let database = ten_records(folder.path());
-    let server = Server::with(folder.path(), &database, "[server]\nrecords = 4");
+    let server = store.serve(folder.path(), &database, "[server]\nrecords = 4");
     for query in ["", "?scanned_after=0&scanned_before=2", "?count=exact"] {
         let problem = server.get(&format!("{FLOWS}{query}"));
         let problem = problem.problem(400, &["all records", "add limit=4", "Link"]);
@@ -190,12 +191,12 @@ fn as_many_records_as_are_allowed_are_sent_and_the_next_ones_linked() {
     assert_eq!(server.get(&format!("{FLOWS}?limit=5")).status, 200);
 }
 
-#[test]
-fn heads_urls_and_parameters_are_as_large_as_configured() {
+both!(heads_urls_and_parameters_are_as_large_as_configured);
+fn heads_urls_and_parameters_are_as_large_as_configured(store: Store) {
     let folder = folder();
     let database = ten_records(folder.path());
     let configuration = "[server]\nhead_bytes = 10000\nurl_bytes = 1000\nparameter_bytes = 320";
-    let server = Server::with(folder.path(), &database, configuration);
+    let server = store.serve(folder.path(), &database, configuration);
     let long = |length: usize| {
         let path = format!("{FLOWS}?src_comp=");
         format!("{path}{}", "a".repeat(length - path.len()))
@@ -248,11 +249,11 @@ fn two_databases(folder: &Path, server: &str, database: &str) -> String {
     .concat()
 }
 
-#[test]
-fn streams_of_all_databases_have_places_together() {
+both!(streams_of_all_databases_have_places_together);
+fn streams_of_all_databases_have_places_together(store: Store) {
     let folder = folder();
     let configuration = two_databases(folder.path(), "streams = 4", "wait_ms = 500");
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &folder.path().join("generated.db"),
         &configuration,
@@ -289,11 +290,11 @@ fn streams_of_all_databases_have_places_together() {
     });
 }
 
-#[test]
-fn bursts_wait_in_order_and_are_served() {
+both!(bursts_wait_in_order_and_are_served);
+fn bursts_wait_in_order_and_are_served(store: Store) {
     let folder = folder();
     let configuration = two_databases(folder.path(), "streams = 1", "wait_ms = 30000");
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &folder.path().join("generated.db"),
         &configuration,

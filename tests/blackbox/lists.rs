@@ -2,7 +2,8 @@
 
 use form_urlencoded::byte_serialize;
 
-use crate::harness::{Server, database, folder};
+use crate::harness::{database, folder};
+use crate::store::{Store, both};
 
 const RECORDS: i64 = 4_000;
 
@@ -46,8 +47,8 @@ fn list(values: &[String], bare: bool) -> String {
     byte_serialize(format!("in.({})", values.join(",")).as_bytes()).collect()
 }
 
-#[test]
-fn lists_find_what_is_in_them() {
+both!(lists_find_what_is_in_them);
+fn lists_find_what_is_in_them(store: Store) {
     let folder = folder();
     let tables = [
         // Read straight from its pages.
@@ -96,7 +97,7 @@ fn lists_find_what_is_in_them() {
             "#
         );
     }
-    let server = Server::with(folder.path(), &database(folder.path(), &sql), &streams);
+    let server = store.serve(folder.path(), &database(folder.path(), &sql), &streams);
     let strings = |values: &[&str]| values.iter().map(|v| (*v).to_owned()).collect::<Vec<_>>();
     let many: Vec<_> = (1..=1000).map(|i| format!("string {}", i * 3)).collect();
     let absent = |value: String| value + " is not there";

@@ -1,11 +1,12 @@
 //! `Accept`, `Accept-Encoding`, options of formats, what clients can learn.
 
-use crate::harness::{FLOWS, Server, assert_has, folder, generated, run, ten_records};
+use crate::harness::{FLOWS, assert_has, folder, generated, run, ten_records};
+use crate::store::{Store, both};
 
-#[test]
-fn accept_decides_unless_parameter_or_extension_do() {
+both!(accept_decides_unless_parameter_or_extension_do);
+fn accept_decides_unless_parameter_or_extension_do(store: Store) {
     let folder = folder();
-    let server = Server::with(folder.path(), &ten_records(folder.path()), "");
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let got = |path: &str, accept: &str| {
         let reply = server.with_head("GET", path, &format!("Accept: {accept}\r\n"));
         assert_eq!(reply.status, 200, "{accept}");
@@ -69,12 +70,12 @@ fn accept_decides_unless_parameter_or_extension_do() {
     }
 }
 
-#[test]
-fn a_browser_is_shown_json() {
+both!(a_browser_is_shown_json);
+fn a_browser_is_shown_json(store: Store) {
     let folder = folder();
     let stream = "[[streams]]\nname = \"a\"\ntable = \"flows\"\ntime = \"time\"\nid = \"id\"\n\
                   default_format = \"xml\"\ncolumns = [{ name = \"id\", type = \"integer\" }]\n";
-    let server = Server::with(folder.path(), &ten_records(folder.path()), stream);
+    let server = store.serve(folder.path(), &ten_records(folder.path()), stream);
     let got = |accept: &str| {
         let reply = server.with_head("GET", "/api/v1/stream/a", &format!("Accept: {accept}\r\n"));
         assert_eq!(reply.status, 200, "{accept}");
@@ -109,8 +110,8 @@ fn a_browser_is_shown_json() {
     }
 }
 
-#[test]
-fn the_default_format_is_the_streams() {
+both!(the_default_format_is_the_streams);
+fn the_default_format_is_the_streams(store: Store) {
     let folder = folder();
     let stream = |name: &str, format: &str| {
         format!(
@@ -119,7 +120,7 @@ fn the_default_format_is_the_streams() {
         )
     };
     let streams = stream("a", "default_format = \"csv\"") + &stream("b", "");
-    let server = Server::with(folder.path(), &ten_records(folder.path()), &streams);
+    let server = store.serve(folder.path(), &ten_records(folder.path()), &streams);
     let of = |path: &str, lines: &str| {
         server
             .with_head("GET", path, lines)
@@ -149,10 +150,10 @@ fn the_default_format_is_the_streams() {
     );
 }
 
-#[test]
-fn accept_encoding_decides_how_the_document_travels() {
+both!(accept_encoding_decides_how_the_document_travels);
+fn accept_encoding_decides_how_the_document_travels(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 20_000), "");
     let coding = |path: &str, list: &str| {
         let lines = format!("Accept-Encoding: {list}\r\n");
         let reply = server.with_head("GET", path, &lines);
@@ -217,10 +218,10 @@ fn accept_encoding_decides_how_the_document_travels() {
     );
 }
 
-#[test]
-fn formats_have_options_and_no_others() {
+both!(formats_have_options_and_no_others);
+fn formats_have_options_and_no_others(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let golden = include_str!("../golden/flows.csv");
     let (_, records) = golden.split_once('\n').unwrap();
     let get = |query: &str| server.document(&format!("{FLOWS}?{query}"));
@@ -280,10 +281,10 @@ fn formats_have_options_and_no_others() {
     );
 }
 
-#[test]
-fn clients_can_learn_what_there_is() {
+both!(clients_can_learn_what_there_is);
+fn clients_can_learn_what_there_is(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = store.serve(folder.path(), &ten_records(folder.path()), "");
     let json =
         |path: &str| -> serde_json::Value { serde_json::from_str(&server.document(path)).unwrap() };
     let streams = json("/api/v1/streams");

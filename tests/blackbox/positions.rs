@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use crate::harness::{
     FLOWS, Reply, Server, assert_has, database, folder, generated, run, some_time, ten_records,
 };
+use crate::store::{Store, both};
 
 const T: &str = r#"
     [[streams]]
@@ -47,10 +48,10 @@ fn asked(server: &Server, query: &str) -> (Vec<i64>, String, String) {
     )
 }
 
-#[test]
-fn replies_say_where_they_end_and_go_on_behind_a_position() {
+both!(replies_say_where_they_end_and_go_on_behind_a_position);
+fn replies_say_where_they_end_and_go_on_behind_a_position(store: Store) {
     let folder = folder();
-    let server = Server::with(folder.path(), &database(folder.path(), TABLE), T);
+    let server = store.serve(folder.path(), &database(folder.path(), TABLE), T);
     // The first request of a connection takes another way than those after it.
     for _ in 0..2 {
         for (query, ids, position) in [
@@ -249,10 +250,10 @@ fn in_the_order_of_ids_a_late_arrival_is_not_missed() {
     );
 }
 
-#[test]
-fn large_replies_say_the_same_as_small_ones() {
+both!(large_replies_say_the_same_as_small_ones);
+fn large_replies_say_the_same_as_small_ones(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 60_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 60_000), "");
     let positions = server.document(&format!("{FLOWS}.csv?columns=time,id&csv.header=false"));
     let positions: Vec<_> = positions
         .lines()
@@ -325,10 +326,10 @@ fn nth(server: &Server, filter: &str, number: usize) -> String {
     positions.lines().nth(number - 1).unwrap().replace(',', ":")
 }
 
-#[test]
-fn whoever_follows_the_links_gets_every_record() {
+both!(whoever_follows_the_links_gets_every_record);
+fn whoever_follows_the_links_gets_every_record(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 100_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 100_000), "");
     for query in [
         "protocol=6&limit=20000",
         "byte_count=gt.100000&limit=3000",
@@ -351,11 +352,11 @@ fn whoever_follows_the_links_gets_every_record() {
     }
 }
 
-#[test]
-fn what_looks_for_a_position_is_not_what_reads_the_records() {
+both!(what_looks_for_a_position_is_not_what_reads_the_records);
+fn what_looks_for_a_position_is_not_what_reads_the_records(store: Store) {
     let folder = folder();
     let path = generated(folder.path(), 20_000);
-    let server = Server::with(folder.path(), &path, "[database]\npool_size = 1\n");
+    let server = store.serve(folder.path(), &path, "[database]\npool_size = 1\n");
     // On one connection, the same filters: first with a position to look for, then without.
     for filter in ["id=gt.5", "order=id&scanned_after=-5"] {
         let cut = server.document(&format!("{FLOWS}.csv?{filter}&limit=15000&columns=id"));
@@ -367,14 +368,14 @@ fn what_looks_for_a_position_is_not_what_reads_the_records() {
     }
 }
 
-#[test]
-fn a_limit_holds_also_where_positions_repeat() {
+both!(a_limit_holds_also_where_positions_repeat);
+fn a_limit_holds_also_where_positions_repeat(store: Store) {
     let folder = folder();
     let repeated = "PRAGMA journal_mode = WAL;
         CREATE TABLE t (id INTEGER, time INTEGER, v TEXT); CREATE INDEX i ON t (time, id);
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
         INSERT INTO t SELECT i / 1000, i / 1000, 'x' FROM n;";
-    let server = Server::with(folder.path(), &database(folder.path(), repeated), T);
+    let server = store.serve(folder.path(), &database(folder.path(), repeated), T);
     for limit in [1, 1500, 4999] {
         for filter in ["", "&v=x"] {
             let path = format!("{STREAM}.csv?csv.header=false&count=exact&limit={limit}{filter}");
@@ -385,10 +386,10 @@ fn a_limit_holds_also_where_positions_repeat() {
     }
 }
 
-#[test]
-fn records_are_counted_when_that_is_asked() {
+both!(records_are_counted_when_that_is_asked);
+fn records_are_counted_when_that_is_asked(store: Store) {
     let folder = folder();
-    let server = Server::of(folder.path(), &generated(folder.path(), 20_000));
+    let server = store.serve(folder.path(), &generated(folder.path(), 20_000), "");
     let count = |method: &str, query: &str| {
         let reply = server.with_head(method, &format!("{FLOWS}?{query}"), "");
         assert_eq!(reply.status, 200);
@@ -534,11 +535,11 @@ fn write_until(
     inserted
 }
 
-#[test]
-fn an_index_that_falls_gives_the_same_order() {
+both!(an_index_that_falls_gives_the_same_order);
+fn an_index_that_falls_gives_the_same_order(store: Store) {
     let folder = folder();
     let falling = TABLE.replace("t (time, id)", "t (time DESC, id DESC)");
-    let server = Server::with(folder.path(), &database(folder.path(), &falling), T);
+    let server = store.serve(folder.path(), &database(folder.path(), &falling), T);
     for (query, ids) in [
         ("", &[8, 7, 3, 6, 9, 1][..]),
         ("scanned_after=1", &[7, 3, 6, 9, 1]),
@@ -554,12 +555,12 @@ fn an_index_that_falls_gives_the_same_order() {
 #[test]
 fn positions_are_found_in_a_table_that_is_clustered_and_in_one_that_is_sorted() {
     let folder = folder();
-    let server = Server::of(folder.path(), &ten_records(folder.path()));
+    let server = Store::Sqlite.serve(folder.path(), &ten_records(folder.path()), "");
     assert_eq!(server.get(FLOWS).header("flows-position"), "1:10");
     let folder = self::folder();
     let sorted =
         "CREATE TABLE t (id, time, v TEXT); INSERT INTO t VALUES ('3', '5', ''), ('1', 7, '')";
-    let server = Server::with(folder.path(), &database(folder.path(), sorted), T);
+    let server = Store::Sqlite.serve(folder.path(), &database(folder.path(), sorted), T);
     assert_eq!(
         asked(&server, ""),
         (vec![3, 1], "7:1".into(), String::new())

@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use crate::harness::{Ran, Server, assert_has, database, flows, folder};
+use crate::store::{Store, both};
 
 /// Logins that refer to users, and a state that is a number.
 const TABLES: &str = "PRAGMA journal_mode = WAL;
@@ -72,14 +73,14 @@ fn a_join_with_a_case_and_a_filter_is_served_as_a_table_is() {
     }
 }
 
-#[test]
-fn many_streams_of_queries_at_once_on_connections_that_have_their_views_or_not() {
+both!(many_streams_of_queries_at_once_on_connections_that_have_their_views_or_not);
+fn many_streams_of_queries_at_once_on_connections_that_have_their_views_or_not(store: Store) {
     let folder = folder();
     let made = database(folder.path(), TABLES);
     let one = configuration(QUERY);
     let others = "[[streams]]\nname = 'users'\nquery = 'SELECT id, 0 AS at, name FROM users'\ntime = 'at'\n\
                   id = 'id'\ncolumns = [{ name = 'name', type = 'text' }]\n";
-    let server = Server::with(folder.path(), &made, &format!("{one}{others}"));
+    let server = store.serve(folder.path(), &made, &format!("{one}{others}"));
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

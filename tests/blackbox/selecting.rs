@@ -1,6 +1,7 @@
 //! Selecting: `columns`, filters.
 
 use crate::harness::{FLOWS, Server, database, folder, generated};
+use crate::store::{Store, both};
 
 const STREAM: &str = "/api/v1/stream/t";
 
@@ -41,10 +42,10 @@ fn found(server: &Server, query: &str) -> String {
     server.document(&path).trim_end().replace('\n', " ")
 }
 
-#[test]
-fn filters_compare_by_the_declared_type() {
+both!(filters_compare_by_the_declared_type);
+fn filters_compare_by_the_declared_type(store: Store) {
     let folder = folder();
-    let server = Server::with(folder.path(), &database(folder.path(), TABLE), &stream(""));
+    let server = store.serve(folder.path(), &database(folder.path(), TABLE), &stream(""));
     for (query, ids) in [
         ("n=9", "1"),
         ("n=gt.9", "2 3 5"),
@@ -120,7 +121,7 @@ fn what_is_not_of_the_type_meets_no_comparison() {
         CREATE INDEX i ON t (time, id);
         INSERT INTO t VALUES (1, 1, 'abc', 'abc', x'62', 'b'), (2, 2, 5.7, 1.0, 'b', x'62'),
                              (3, 3, '5', 2.0, 'a' || char(0) || 'b', x'61'), (4, 4, 6, 3.0, 'a', NULL);";
-    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
+    let server = Store::Sqlite.serve(folder.path(), &database(folder.path(), sql), &stream(""));
     for (query, ids) in [
         ("n=0", ""),
         ("n=5", "3"),
@@ -164,7 +165,8 @@ fn strings_that_are_not_utf_8_compare_as_they_are_sent() {
             "CREATE TABLE t ({table}; CREATE INDEX i ON t (time, id); CREATE INDEX a ON t (\"a text\");
              INSERT INTO t (id, time, \"a text\") VALUES {rows}"
         );
-        let server = Server::with(folder.path(), &database(folder.path(), &sql), &stream(""));
+        let server =
+            Store::Sqlite.serve(folder.path(), &database(folder.path(), &sql), &stream(""));
         for (query, ids) in [
             ("like.A*", "1 2 3 5 6"),
             ("like.A?B", "1 2 5"),
@@ -187,28 +189,28 @@ fn strings_that_are_not_utf_8_compare_as_they_are_sent() {
     }
 }
 
-#[test]
-fn texts_of_utf_16_compare_as_their_utf_8() {
+both!(texts_of_utf_16_compare_as_their_utf_8);
+fn texts_of_utf_16_compare_as_their_utf_8(store: Store) {
     let folder = folder();
     let sql = "PRAGMA encoding = 'UTF-16le';
         CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n, r REAL, \"a text\" TEXT, b BLOB);
         CREATE INDEX i ON t (time, id);
         INSERT INTO t (id, time, \"a text\")
             VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'ā'), (4, 4, 'é'), (5, 5, 'z');";
-    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
+    let server = store.serve(folder.path(), &database(folder.path(), sql), &stream(""));
     for (query, ids) in [("gt.b", "3 4 5"), ("lte.z", "1 2 5"), ("like.%C4%81*", "3")] {
         assert_eq!(found(&server, &format!("a+text={query}")), ids, "{query}");
     }
 }
 
-#[test]
-fn a_text_like_no_pattern_holds_no_one_else_up() {
+both!(a_text_like_no_pattern_holds_no_one_else_up);
+fn a_text_like_no_pattern_holds_no_one_else_up(store: Store) {
     let folder = folder();
     let sql = "PRAGMA journal_mode = WAL;
         CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, n, r REAL, \"a text\" TEXT, b BLOB);
         CREATE INDEX i ON t (time, id);
         INSERT INTO t (id, time, \"a text\") VALUES (1, 1, replace(hex(zeroblob(500000)), '0', 'a'));";
-    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
+    let server = store.serve(folder.path(), &database(folder.path(), sql), &stream(""));
     // Known to a connection, the query is one that may be answered at once.
     for _ in 0..8 {
         server.document(&format!("{STREAM}?a+text=like.*x"));
@@ -222,10 +224,10 @@ fn a_text_like_no_pattern_holds_no_one_else_up() {
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 
-#[test]
-fn columns_come_in_the_order_asked_for_in_every_format() {
+both!(columns_come_in_the_order_asked_for_in_every_format);
+fn columns_come_in_the_order_asked_for_in_every_format(store: Store) {
     let folder = folder();
-    let server = Server::with(folder.path(), &database(folder.path(), TABLE), &stream(""));
+    let server = store.serve(folder.path(), &database(folder.path(), TABLE), &stream(""));
     let get = |path: &str| server.document(&format!("{STREAM}{path}"));
     assert_eq!(
         get(".csv?columns=a+text,id&limit=2"),
@@ -254,11 +256,11 @@ fn columns_come_in_the_order_asked_for_in_every_format() {
     }
 }
 
-#[test]
-fn an_operator_can_forbid_filters() {
+both!(an_operator_can_forbid_filters);
+fn an_operator_can_forbid_filters(store: Store) {
     let folder = folder();
     let path = database(folder.path(), TABLE);
-    let server = Server::with(folder.path(), &path, &stream("filters = false"));
+    let server = store.serve(folder.path(), &path, &stream("filters = false"));
     server
         .get(&format!("{STREAM}?n=9"))
         .problem(403, &["n cannot be compared", "the stream t"]);
@@ -270,11 +272,11 @@ fn an_operator_can_forbid_filters() {
     assert_eq!(server.document(&window), "id\n7\n8\n");
 }
 
-#[test]
-fn filtered_slices_make_the_document_that_one_connection_makes() {
+both!(filtered_slices_make_the_document_that_one_connection_makes);
+fn filtered_slices_make_the_document_that_one_connection_makes(store: Store) {
     let folder = folder();
     let path = generated(folder.path(), 400_000);
-    let many = Server::of(folder.path(), &path);
+    let many = store.serve(folder.path(), &path, "");
     let alone = folder.path().join("alone");
     std::fs::create_dir(&alone).unwrap();
     let one = Server::with(&alone, &path, "[database]\npool_size = 1\n");
@@ -303,11 +305,11 @@ fn filtered_slices_make_the_document_that_one_connection_makes() {
     assert!(many.document(&format!("{FLOWS}.ndjson?protocol=6")) == chosen);
 }
 
-#[test]
-fn a_client_that_leaves_a_filter_that_finds_nothing_gives_the_connection_back() {
+both!(a_client_that_leaves_a_filter_that_finds_nothing_gives_the_connection_back);
+fn a_client_that_leaves_a_filter_that_finds_nothing_gives_the_connection_back(store: Store) {
     let folder = folder();
     let path = generated(folder.path(), 2_000_000);
-    let server = Server::with(
+    let server = store.serve(
         folder.path(),
         &path,
         "[database]\npool_size = 1\nwait_ms = 60000\n",

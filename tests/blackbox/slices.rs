@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use crate::harness::{
     FLOWS, Reply, Server, chunk, database, empty_database, folder, generated, is_one_core,
 };
+use crate::store::{Store, both};
 
 const STREAM: &str = r#"
     [[streams]]
@@ -358,11 +359,11 @@ fn in_rollback_mode_every_stream_is_a_state_that_existed() {
     every_stream_is_a_state_that_existed("DELETE");
 }
 
-#[test]
-fn sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_them() {
+both!(sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_them);
+fn sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_them(store: Store) {
     let folder = folder();
     let path = generated(folder.path(), 60_000);
-    let server = Server::with(folder.path(), &path, "[database]\npool_size = 65");
+    let server = store.serve(folder.path(), &path, "[database]\npool_size = 65");
     let complete = server.document(FLOWS).len();
     std::thread::scope(|scope| {
         let streams: Vec<_> = (0..64)
@@ -377,9 +378,9 @@ fn sixty_four_whole_streams_all_progress_and_small_requests_are_served_among_the
     });
 }
 
+both!(a_slow_client_of_parquet_holds_a_row_group_per_slice);
 /// Row groups of the most bytes, none of which anybody reads: those that wait are bounded.
-#[test]
-fn a_slow_client_of_parquet_holds_a_row_group_per_slice() {
+fn a_slow_client_of_parquet_holds_a_row_group_per_slice(store: Store) {
     const RECORDS: u64 = 60_000;
     let folder = folder();
     let path = database(
@@ -392,7 +393,7 @@ fn a_slow_client_of_parquet_holds_a_row_group_per_slice() {
         ),
     );
     let stream = STREAM.replace("\"v\", type = \"text\"", "\"v\", type = \"blob\"");
-    let server = Server::with(folder.path(), &path, &stream);
+    let server = store.serve(folder.path(), &path, &stream);
     let mut reader = BufReader::new(server.ask("/api/v1/stream/t.parquet"));
     assert_eq!(Reply::head(&mut reader).status, 200);
     let (mut most, mut settled) = (0, 0);

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::Connection;
 
 use crate::harness::{Server, assert_has, database, folder, run};
+use crate::store::{Store, both};
 
 const STREAM: &str = "/api/v1/stream/t";
 
@@ -99,8 +100,8 @@ fn ids(server: &Server, query: &str) -> Vec<usize> {
     document.lines().map(|id| id.parse().unwrap()).collect()
 }
 
-#[test]
-fn windows_positions_and_filters_are_of_instants_in_every_storage() {
+both!(windows_positions_and_filters_are_of_instants_in_every_storage);
+fn windows_positions_and_filters_are_of_instants_in_every_storage(store: Store) {
     // What a client writes, and the second that it means: with half a second more or without.
     let bounds = [
         ("0001-01-01T00:00:00Z", -62_135_596_800, false),
@@ -124,7 +125,7 @@ fn windows_positions_and_filters_are_of_instants_in_every_storage() {
     for (declared, kind, seconds, literals) in storages() {
         let folder = folder();
         let path = database(folder.path(), &table(declared, &literals));
-        let server = Server::with(folder.path(), &path, &stream(&kind));
+        let server = store.serve(folder.path(), &path, &stream(&kind));
         // An index serves it all.
         let check = ["check", "--config", "test.toml", "--all-rows"];
         let mut with_database = check.to_vec();
@@ -195,8 +196,8 @@ fn followed(server: &Server, query: &str) -> (Vec<usize>, Vec<String>) {
     }
 }
 
-#[test]
-fn now_is_the_servers_and_links_say_what_it_was() {
+both!(now_is_the_servers_and_links_say_what_it_was);
+fn now_is_the_servers_and_links_say_what_it_was(store: Store) {
     let folder = folder();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = i64::try_from(now.as_secs()).unwrap();
@@ -205,7 +206,7 @@ fn now_is_the_servers_and_links_say_what_it_was() {
     let literals: Vec<_> = seconds.iter().map(i64::to_string).collect();
     let path = database(folder.path(), &table("INTEGER", &literals));
     let configuration = stream("type = \"timestamp\", unit = \"s\"");
-    let server = Server::with(folder.path(), &path, &configuration);
+    let server = store.serve(folder.path(), &path, &configuration);
     let past: Vec<usize> = (1..=14).collect();
     assert_eq!(ids(&server, "scanned_before=now"), past);
     assert_eq!(ids(&server, "time=lte.now"), past);
@@ -243,11 +244,11 @@ fn now_is_the_servers_and_links_say_what_it_was() {
         .problem(400, &["an integer"]);
 }
 
-#[test]
-fn what_is_no_instant_is_told_what_is() {
+both!(what_is_no_instant_is_told_what_is);
+fn what_is_no_instant_is_told_what_is(store: Store) {
     let folder = folder();
     let path = database(folder.path(), &table("INTEGER", &["0".to_owned()]));
-    let server = Server::with(folder.path(), &path, &stream("type = \"timestamp\""));
+    let server = store.serve(folder.path(), &path, &stream("type = \"timestamp\""));
     for value in [
         "x",
         "2026-02-29",
@@ -274,7 +275,7 @@ fn what_is_no_instant_is_told_what_is() {
             .get(&format!("{STREAM}?{query}"))
             .problem(400, &["now-3h"]);
     }
-    let server = Server::with(folder.path(), &path, &stream("type = \"integer\""));
+    let server = store.serve(folder.path(), &path, &stream("type = \"integer\""));
     server
         .get(&format!("{STREAM}?scanned_after=2026-01-01"))
         .problem(
@@ -286,14 +287,14 @@ fn what_is_no_instant_is_told_what_is() {
         .problem(400, &["two integers"]);
 }
 
-#[test]
-fn nanoseconds_have_ends_of_their_own_and_windows_beyond_them_are_exact() {
+both!(nanoseconds_have_ends_of_their_own_and_windows_beyond_them_are_exact);
+fn nanoseconds_have_ends_of_their_own_and_windows_beyond_them_are_exact(store: Store) {
     let folder = folder();
     let literals = ["-9223372036854775808", "0", "9223372036854775806"].map(str::to_owned);
     let sql = table("INTEGER", &literals);
     let path = database(folder.path(), &sql);
     let configuration = stream("type = \"timestamp\", unit = \"ns\"");
-    let server = Server::with(folder.path(), &path, &configuration);
+    let server = store.serve(folder.path(), &path, &configuration);
     for (query, expected) in [
         ("scanned_after=0001-01-01", &[1, 2, 3][..]),
         ("scanned_after=1677-09-21T00:12:43.145224192Z", &[2, 3]),
@@ -320,8 +321,8 @@ fn nanoseconds_have_ends_of_their_own_and_windows_beyond_them_are_exact() {
     }
 }
 
-#[test]
-fn days_booleans_decimals_and_json_are_compared_as_what_they_are() {
+both!(days_booleans_decimals_and_json_are_compared_as_what_they_are);
+fn days_booleans_decimals_and_json_are_compared_as_what_they_are(store: Store) {
     let folder = folder();
     let path = database(
         folder.path(),
@@ -339,7 +340,7 @@ fn days_booleans_decimals_and_json_are_compared_as_what_they_are() {
         { name = \"flag\", type = \"boolean\", nullable = true },\n\
         { name = \"price\", type = \"decimal\", precision = 10, scale = 2, nullable = true },\n\
         { name = \"j\", type = \"json\", nullable = true }]\n";
-    let server = Server::with(folder.path(), &path, configuration);
+    let server = store.serve(folder.path(), &path, configuration);
     for (query, expected) in [
         ("day=2024-02-29", &[2][..]),
         ("days=2024-02-29", &[2]),

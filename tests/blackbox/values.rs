@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::harness::{Server, database, folder};
+use crate::store::{Store, both};
 
 /// Serves the table `t` with its columns `id` and `time` and one more, `v`, of a type.
 fn serve(folder: &Path, sql: &str, v: &str) -> Server {
@@ -167,7 +168,7 @@ fn a_second_stream_needs_only_another_section() {
         id = "rowid"
         columns = [{ name = "level", type = "real" }]
     "#;
-    let server = Server::with(folder.path(), &path, configuration);
+    let server = Store::Sqlite.serve(folder.path(), &path, configuration);
     assert_eq!(
         server.document("/api/v1/stream/odd.csv"),
         "\"1st, value\",when\n,4\nx,5\n"
@@ -204,8 +205,8 @@ fn a_large_text_is_one_record_like_any_other() {
     assert_eq!(records[2]["v"], "z");
 }
 
-#[test]
-fn a_view_whose_parts_are_each_ordered_comes_in_order() {
+both!(a_view_whose_parts_are_each_ordered_comes_in_order);
+fn a_view_whose_parts_are_each_ordered_comes_in_order(store: Store) {
     let folder = folder();
     let path = database(
         folder.path(),
@@ -226,7 +227,7 @@ fn a_view_whose_parts_are_each_ordered_comes_in_order() {
         id = "id"
         columns = [{ name = "time", type = "integer" }, { name = "id", type = "integer" }]
     "#;
-    let server = Server::with(folder.path(), &path, configuration);
+    let server = store.serve(folder.path(), &path, configuration);
     let all: String = (1..=5000)
         .map(|i| format!("{i},{}\n{i},{}\n", 2 * i, 2 * i + 1))
         .collect();

@@ -1,6 +1,7 @@
 //! What is wrong with a database, and how to fix it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use flows_formats::{Record, Type};
 
@@ -285,8 +286,15 @@ pub(super) fn all_rows(
     findings
 }
 
-/// Takes every record.
-pub(super) struct Nothing;
+/// Takes every record, for as long as it may.
+#[derive(Default)]
+pub(super) struct Nothing(Option<Instant>);
+
+impl Nothing {
+    pub(super) fn within(time: Duration) -> Nothing {
+        Nothing(Some(Instant::now() + time))
+    }
+}
 
 impl Sink for Nothing {
     fn record(&mut self, _: &Record<'_>, _: &Position) -> Result<(), Stop> {
@@ -294,7 +302,8 @@ impl Sink for Nothing {
     }
 
     fn tick(&mut self) -> Result<(), Stop> {
-        Ok(())
+        let is_late = self.0.is_some_and(|deadline| Instant::now() > deadline);
+        if is_late { Err(Stop) } else { Ok(()) }
     }
 
     fn replaced(&mut self) {}

@@ -22,6 +22,9 @@ use crate::store::{Cancel, Connection, Find, Plan, Shared, Sink, Stop, StoreErro
 /// How long finding the record at which a limit cuts may take: the head of the reply waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long looking at some records may take.
+const SAMPLING: Duration = Duration::from_secs(1);
+
 /// A pooled connection, out on loan.
 pub(super) struct PostgresConnection {
     session: Pooled,
@@ -216,7 +219,12 @@ impl PostgresConnection {
     ) -> Result<(u64, Vec<StoreError>), StoreError> {
         let Current { view, query, .. } = self.current();
         let decoder = Decoder::new(Arc::clone(&view), query.readings.clone(), query.position_at);
-        let rows = Rows::new(Box::new(Nothing), decoder, &query.wires, &Cancel::default());
+        let rows = Rows::new(
+            Box::new(Nothing::default()),
+            decoder,
+            &query.wires,
+            &Cancel::default(),
+        );
         let mut rows = Forgiving::new(rows, step, progress);
         let statements = query.runs(&Range::default());
         let sql = statements
@@ -343,12 +351,15 @@ pub(super) fn sampled(
     sql: &str,
 ) -> Result<(), StoreError> {
     let decoder = Decoder::new(Arc::clone(view), query.readings.clone(), query.position_at);
-    let mut rows = Rows::new(Box::new(Nothing), decoder, &query.wires, &Cancel::default());
+    let sink = Box::new(Nothing::within(SAMPLING));
+    let mut rows = Rows::new(sink, decoder, &query.wires, &Cancel::default());
     let copied = session.copy_out(
         &format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
         &mut rows,
     );
     match (rows.ended, copied) {
+        // A view may have to look long for its first record.
+        (Some(StoreError::Stopped), _) | (None, Err(Failure::Stopped)) => Ok(()),
         (Some(error), _) => Err(error),
         (None, copied) => {
             copied.map_err(|failure| failure.of_stream(&view.stream, &database.place()))
@@ -430,12 +441,17 @@ impl Connection for PostgresConnection {
             deadline: None,
         };
         self.begin(view, None, watch)?;
+        let Current { known, planned, .. } = self.current();
         let Planned {
             in_order,
             sorts_few,
-        } = self.current().planned;
+        } = planned;
         Ok(Plan {
-            splittable: in_order && !sorts_few,
+            // Where several records may stand at one place, a limit cuts between them only in one piece. Of parts on
+            // other servers nothing can be declared unique.
+            splittable: in_order
+                && !sorts_few
+                && (known.is_unique(view) || known.relation.is_foreign),
         })
     }
 

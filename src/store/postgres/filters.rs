@@ -16,6 +16,8 @@ pub(super) fn condition(filter: &Filter, column: &str, kind: &Kind, stored: Stor
         Operator::Null => return format!("{column} IS NULL"),
         Operator::NotNull => return format!("{column} IS NOT NULL"),
         Operator::Like => return like(filter, column, kind),
+        // What no value of the type is was left out.
+        Operator::In if filter.operands.is_empty() => return "false".to_owned(),
         _ => {}
     }
     match filter.kind {
@@ -30,10 +32,11 @@ pub(super) fn condition(filter: &Filter, column: &str, kind: &Kind, stored: Stor
 
 /// Comparisons to numbers or bytes.
 fn values(filter: &Filter, column: &str, kind: &Kind) -> String {
-    let of_text = filter.kind == Type::Blob && *kind != Kind::Bytes;
-    let column = match of_text {
-        true => format!("convert_to({column}::text, 'UTF8')"),
-        false => column.to_owned(),
+    let column = match filter.kind {
+        Type::Blob if *kind != Kind::Bytes => format!("convert_to({column}::text, 'UTF8')"),
+        Type::Blob => column.to_owned(),
+        of if kind.is_text() => number(of, column),
+        _ => column.to_owned(),
     };
     let values: Vec<_> = filter
         .operands
@@ -56,6 +59,35 @@ fn values(filter: &Filter, column: &str, kind: &Kind) -> String {
         Operator::Less => format!("{column} < {first}"),
         Operator::LessOrEqual => format!("{column} <= {first}"),
         _ => format!("{column} = {first}"),
+    }
+}
+
+/// The number that a text stands for; null where it stands for none.
+fn number(kind: Type, column: &str) -> String {
+    let text = format!("{column}::text");
+    let (pattern, bounds, cast) = match kind {
+        Type::Integer => (
+            "[+-]?[0-9]{1,30}",
+            format!(" AND {text}::numeric BETWEEN {} AND {}", i64::MIN, i64::MAX),
+            "numeric",
+        ),
+        // Of more digits the exponent is none of a float8, and no error is to come of it.
+        Type::Real => (
+            "[+-]?([0-9]+\\.?[0-9]*|\\.[0-9]+)([eE][+-]?[0-9]{1,3})?",
+            format!(
+                " AND ({text}::numeric = 0 OR abs({text}::numeric) BETWEEN 1e-307 AND 1.7976931348623157e308)"
+            ),
+            "float8",
+        ),
+        _ => ("-?(0|[1-9][0-9]*)(\\.[0-9]+)?", String::new(), "numeric"),
+    };
+    // Only CASE says what is computed first.
+    let is_number = format!("{text} ~ '^{pattern}$'");
+    match bounds.as_str() {
+        "" => format!("CASE WHEN {is_number} THEN {text}::{cast} END"),
+        bounds => {
+            format!("CASE WHEN {is_number} THEN CASE WHEN true{bounds} THEN {text}::{cast} END END")
+        }
     }
 }
 

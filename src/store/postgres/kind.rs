@@ -164,7 +164,7 @@ impl Kind {
             Some(Read { sql, wire, reading })
         };
         match declared {
-            Type::Integer | Type::Real if self.is_number() => plain(),
+            Type::Integer | Type::Real if self.is_number() || self.is_text() => plain(),
             Type::Integer | Type::Real => None,
             Type::Text if matches!(self, Kind::Uuid | Kind::Bytes) || self.is_text() => plain(),
             Type::Text => cast("text", Wire::Text, stored),
@@ -198,7 +198,7 @@ impl Kind {
                 _ => None,
             },
             Type::Boolean if *self == Kind::Bool || self.is_integer() || self.is_text() => plain(),
-            Type::Decimal { .. } if self.is_number() => plain(),
+            Type::Decimal { .. } if self.is_number() || self.is_text() => plain(),
             Type::Json if matches!(self, Kind::Json | Kind::Jsonb) || self.is_text() => plain(),
             Type::Blob | Type::Boolean | Type::Decimal { .. } | Type::Json => None,
         }

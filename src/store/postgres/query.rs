@@ -205,9 +205,13 @@ fn find<'r>(stream: &Stream, relation: &'r Relation, name: &str) -> Result<&'r C
 fn compared(stream: &Stream, relation: &Relation, name: &str) -> Result<Compared, String> {
     let column = find(stream, relation, name)?;
     let (declared, stored) = stream.declared(name);
-    let fits = column.kind.read("", declared, stored).is_some()
-        // Of the others there is no order that is that of what is sent.
-        && (declared != Type::Text || column.kind.is_text() || matches!(column.kind, Kind::Uuid | Kind::Other(_)));
+    // What is cast has no order that is that of what is sent.
+    let is_ordered = match declared {
+        Type::Text => column.kind.is_text() || matches!(column.kind, Kind::Uuid | Kind::Other(_)),
+        Type::Integer => column.kind.is_number(),
+        _ => true,
+    };
+    let fits = is_ordered && column.kind.read("", declared, stored).is_some();
     if !fits {
         return Err(mismatch(stream, column));
     }

@@ -55,7 +55,11 @@ impl Relation {
         watch: Watch<'_>,
     ) -> Result<Relation, Option<Failure>> {
         let (sql, oid) = match source {
-            Source::Query(query) => (format!("({query}\n)"), None),
+            Source::Query(query) => {
+                // What may end a statement is no part of one.
+                let query = query.trim_end_matches(|c: char| c == ';' || c.is_whitespace());
+                (format!("({query}\n)"), None)
+            }
             Source::Table(name) => {
                 let (sql, oid) = find(session, name, watch)?.ok_or(None)?;
                 (sql, Some(oid))

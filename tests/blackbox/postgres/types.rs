@@ -154,8 +154,8 @@ fn a_declared_type_that_a_column_is_not_is_an_error_with_the_way_out() {
     shared().sql(&name, TABLE);
     for (declared, way_out) in [
         (
-            "{ name = \"mood\", type = \"integer\" }",
-            "declare type = \"text\"",
+            "{ name = \"ok\", type = \"integer\" }",
+            "declare type = \"boolean\"",
         ),
         (
             "{ name = \"price\", type = \"timestamp\", stored = \"epoch_real\" }",
