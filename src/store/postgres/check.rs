@@ -31,13 +31,9 @@ pub(super) fn probe(
     view: &View,
 ) -> Result<(), StoreError> {
     let of_stream = |failure: Failure| failure.of_stream(&view.stream, &database.place());
-    let known = memory
-        .known(session, view, Watch::default())
+    let (known, query) = memory
+        .query(session, view, Watch::default())
         .map_err(|begun| begun.told(view, database))?;
-    let query = Query::new(view, &known.relation).map_err(|reason| StoreError::Database {
-        stream: view.stream.name.clone(),
-        reason,
-    })?;
     // What is known may be old.
     let answer = session.ask(&query.types(), Watch::default());
     if !known.has(&answer.map_err(of_stream)?.columns) {
@@ -90,13 +86,9 @@ fn look(
     let warning = |text: String| Finding::Warning(format!("stream {}: {text}", stream.name));
     let view = View::all(Arc::clone(stream));
     memory.forget(&view);
-    let known = memory.known(session, &view, Watch::default());
-    let known = known.map_err(|begun| begun.told(&view, database))?;
+    let known = memory.query(session, &view, Watch::default());
+    let (known, query) = known.map_err(|begun| begun.told(&view, database))?;
     let relation = &known.relation;
-    let query = Query::new(&view, relation).map_err(|reason| StoreError::Database {
-        stream: stream.name.clone(),
-        reason,
-    })?;
     let what = match &stream.source {
         Source::Query(_) => "a query".to_owned(),
         Source::Table(name) if relation.is_view => format!("view {name}"),

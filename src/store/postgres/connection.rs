@@ -97,13 +97,7 @@ impl PostgresConnection {
         watch: Watch<'_>,
     ) -> Result<(), Begun> {
         self.end()?;
-        let known = self.memory.known(&mut self.session, view, watch)?;
-        let query = Query::new(view, &known.relation).map_err(|reason| {
-            Begun::Unfit(StoreError::Database {
-                stream: view.stream.name.clone(),
-                reason,
-            })
-        })?;
+        let (known, query) = self.memory.query(&mut self.session, view, watch)?;
         let planned = known.plan(&mut self.session, view, &query, watch)?;
         let mut bound = None;
         if exported.is_none() && known.has_arrivals(view) {

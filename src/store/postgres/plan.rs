@@ -53,27 +53,34 @@ pub(super) struct Planned {
 }
 
 impl Memory {
-    /// What is known of a view's stream, and how the view is read.
-    pub(super) fn known(
+    /// What is known of a view's stream, and the view's query. What was known before may be old: an error is of what
+    /// was looked at now.
+    pub(super) fn query(
         &self,
         session: &mut Session,
         view: &View,
         watch: Watch<'_>,
-    ) -> Result<Arc<Known>, Begun> {
+    ) -> Result<(Arc<Known>, Query), Begun> {
         let stream = &view.stream;
         let streams = || self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let known = streams().get(&stream.number).cloned();
-        if let Some(known) = known.filter(|known| known.since.elapsed() < GOOD_FOR) {
-            return Ok(known);
+        if let Some(known) = known.filter(|known| known.since.elapsed() < GOOD_FOR)
+            && let Ok(query) = Query::new(view, &known.relation)
+        {
+            return Ok((known, query));
         }
-        let relation =
-            Relation::look(session, &stream.source, watch).map_err(|failure| match failure {
-                Some(failure) => Begun::Failed(failure),
-                None => Begun::Unfit(StoreError::Database {
-                    stream: stream.name.clone(),
-                    reason: format!("there is no {}", stream.origin()),
-                }),
-            })?;
+        let unfit = |reason| {
+            Begun::Unfit(StoreError::Database {
+                stream: stream.name.clone(),
+                reason,
+            })
+        };
+        let relation = Relation::look(session, &stream.source, watch);
+        let relation = relation.map_err(|failure| match failure {
+            Some(failure) => Begun::Failed(failure),
+            None => unfit(format!("there is no {}", stream.origin())),
+        })?;
+        let query = Query::new(view, &relation).map_err(unfit)?;
         let known = Arc::new(Known {
             relation,
             since: Instant::now(),
@@ -83,7 +90,7 @@ impl Memory {
         // Also those of definitions that are no more.
         streams.retain(|_, known| known.since.elapsed() < GOOD_FOR);
         streams.insert(stream.number, Arc::clone(&known));
-        Ok(known)
+        Ok((known, query))
     }
 
     /// Has what is known of a stream looked at again.

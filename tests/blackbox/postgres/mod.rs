@@ -9,12 +9,14 @@
 //! | `bouncer` | PgBouncer before a server |
 //! | `differential` | the same requests to a file and to a server |
 //! | `types` | what PostgreSQL has types of its own for |
+//! | `faults` | servers that are down or hang, clients that leave |
 //! | `tests` | that all this is what it says |
 
 mod bouncer;
 mod cluster;
 mod copy;
 mod differential;
+mod faults;
 mod guard;
 mod sharded;
 mod tests;
