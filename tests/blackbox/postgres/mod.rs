@@ -10,8 +10,11 @@
 //! | `differential` | the same requests to a file and to a server |
 //! | `types` | what PostgreSQL has types of its own for |
 //! | `faults` | servers that are down or hang, clients that leave |
+//! | `arrivals` | the order of ids beside writers |
+//! | `shards` | streams of a table that is spread |
 //! | `tests` | that all this is what it says |
 
+mod arrivals;
 mod bouncer;
 mod cluster;
 mod copy;
@@ -19,6 +22,7 @@ mod differential;
 mod faults;
 mod guard;
 mod sharded;
+mod shards;
 mod tests;
 mod types;
 
