@@ -221,9 +221,12 @@ impl PostgresConnection {
         );
         let mut rows = Forgiving::new(rows, step, progress);
         let statements = query.runs(&Range::default());
-        let sql = statements
-            .iter()
-            .map(|run| format!("COPY ({}) TO STDOUT (FORMAT binary)", query.scan(run, None)));
+        let sql = statements.iter().map(|run| {
+            format!(
+                "COPY ({}) TO STDOUT (FORMAT binary); ",
+                query.scan(run, None)
+            )
+        });
         let copied = self.session.copy_out(&sql.collect::<String>(), &mut rows);
         copied.map_err(|failure| self.of_stream(&view, failure))?;
         Ok(rows.end())
@@ -279,12 +282,14 @@ impl PostgresConnection {
         let mut left = number;
         let mut runs = positions.1.runs(range).into_iter().peekable();
         while let Some(run) = runs.next() {
-            let sql = positions.1.nth(&run, left);
+            // Any record without a place is one too many.
+            let number = if run.is_placeless { 1 } else { left };
+            let sql = positions.1.nth(&run, number);
             let found = self.position(&positions, sql, watch)?;
             if found.is_some() {
                 return Ok(found);
             }
-            if runs.peek().is_some() {
+            if runs.peek().is_some() && !run.is_placeless {
                 let sql = positions.1.count(&run, false);
                 left = left.saturating_sub(self.number(&current.view, &sql, watch)?);
             }

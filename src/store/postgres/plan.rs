@@ -182,7 +182,7 @@ pub(super) fn plan(
 ) -> Result<Value, Failure> {
     let runs = query.runs(&Range::default());
     let scan = runs
-        .first()
+        .last()
         .map(|run| query.scan(run, None))
         .unwrap_or_default();
     let sorts = if sorts { "on" } else { "off" };

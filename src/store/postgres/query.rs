@@ -22,6 +22,8 @@ pub(super) struct Query {
     pub(super) position_at: (usize, usize),
     key: Compared,
     id: Compared,
+    /// Holds for records that have no place in the order, if there can be any.
+    placeless: Option<String>,
     /// Each begins with AND.
     filters: String,
     by_id: bool,
@@ -31,6 +33,7 @@ pub(super) struct Query {
 pub(super) struct Run {
     condition: String,
     order: Vec<String>,
+    pub(super) is_placeless: bool,
 }
 
 impl Query {
@@ -63,6 +66,9 @@ impl Query {
             position_at,
             key: compared(stream, relation, view.key())?,
             id: compared(stream, relation, view.id())?,
+            placeless: find(stream, relation, view.key())?
+                .nullable
+                .then(|| format!("{} IS NULL", sql(view.key()))),
             filters: String::new(),
             by_id: view.order == Order::Id,
         };
@@ -90,9 +96,17 @@ impl Query {
         format!("SELECT * FROM {} WHERE false", self.from)
     }
 
-    /// A range's runs, one after another, in SQL.
+    /// A range's runs, one after another, in SQL. Records without a place are no part of a window; to all records
+    /// they come first, so that they break a stream before anything of it is sent: to PostgreSQL they are the last.
     pub(super) fn runs(&self, range: &Range) -> Vec<Run> {
         let Query { key, id, by_id, .. } = self;
+        let of_all = range.after.is_none() && range.until.is_none();
+        let placeless = self.placeless.iter().filter(|_| of_all);
+        let placeless = placeless.map(|condition| Run {
+            condition: condition.clone(),
+            order: vec![id.sql.clone()],
+            is_placeless: true,
+        });
         let runs = runs::runs(range, *by_id).into_iter().map(|run| {
             let conditions = run
                 .conditions
@@ -112,9 +126,10 @@ impl Query {
                     true => vec![id.sql.clone()],
                     false => vec![key.sql.clone(), id.sql.clone()],
                 },
+                is_placeless: false,
             }
         });
-        runs.collect()
+        placeless.chain(runs).collect()
     }
 
     /// Yields the records of a run that match the filters, in order, at most so many.

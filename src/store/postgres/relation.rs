@@ -36,6 +36,8 @@ pub(super) struct Column {
     pub(super) kind: Kind,
     pub(super) oid: u32,
     pub(super) modifier: i32,
+    /// Whether it may be null, for all that is known.
+    pub(super) nullable: bool,
 }
 
 /// A sequence that a column's default draws from.
@@ -97,6 +99,14 @@ impl Relation {
             ),
             watch,
         )?;
+        let not_null = session.ask(
+            &format!("SELECT attname FROM pg_attribute WHERE attrelid = {oid} AND attnum > 0 AND attnotnull"),
+            watch,
+        )?;
+        for column in &mut self.columns {
+            let is_it = |row: &Vec<Option<String>>| row[0].as_ref() == Some(&column.name);
+            column.nullable = !not_null.rows.iter().any(is_it);
+        }
         let mut unique = Vec::new();
         for row in indexes.rows {
             let [Some(index), is_unique, is_whole, column] = &row[..] else {
@@ -223,6 +233,7 @@ fn columns(session: &mut Session, sql: &str, watch: Watch<'_>) -> Result<Vec<Col
             .unwrap_or(Kind::Other("unknown".to_owned())),
         oid,
         modifier,
+        nullable: true,
     };
     Ok(described.columns.into_iter().map(column).collect())
 }
