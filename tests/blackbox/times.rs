@@ -2,8 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::Connection;
-
 use crate::harness::{Server, assert_has, database, folder, run};
 use crate::store::{Store, both};
 
@@ -125,11 +123,12 @@ fn windows_positions_and_filters_are_of_instants_in_every_storage(store: Store) 
     for (declared, kind, seconds, literals) in storages() {
         let folder = folder();
         let path = database(folder.path(), &table(declared, &literals));
-        let server = store.serve(folder.path(), &path, &stream(&kind));
+        let place = store.database(&path);
+        let server = Server::with(folder.path(), &place, &stream(&kind));
         // An index serves it all.
         let check = ["check", "--config", "test.toml", "--all-rows"];
         let mut with_database = check.to_vec();
-        with_database.extend(["--database", path.to_str().unwrap()]);
+        with_database.extend(["--database", &place]);
         let checked = run(folder.path(), &with_database);
         assert_eq!(checked.code, Some(0), "{kind}: {checked:?}");
         assert!(!checked.stdout.contains("sort"), "{kind}: {checked:?}");
@@ -400,15 +399,14 @@ fn days_booleans_decimals_and_json_are_compared_as_what_they_are(store: Store) {
     );
 }
 
-#[test]
-fn a_time_that_is_not_as_declared_or_not_in_order_breaks_the_stream() {
+both!(a_time_that_is_not_as_declared_or_not_in_order_breaks_the_stream);
+fn a_time_that_is_not_as_declared_or_not_in_order_breaks_the_stream(store: Store) {
     let folder = folder();
     let literals = [1, 2, 3].map(|second| format!("'2026-01-01 00:00:0{second}'"));
-    let path = database(folder.path(), &table("TEXT", &literals));
+    let place = store.database(&database(folder.path(), &table("TEXT", &literals)));
     let configuration = stream("type = \"timestamp\", stored = \"iso8601\"");
-    let server = Server::with(folder.path(), &path, &configuration);
-    let connection = Connection::open(&path).unwrap();
-    let set = |sql: &str| connection.execute_batch(sql).unwrap();
+    let server = Server::with(folder.path(), &place, &configuration);
+    let set = |sql: &str| store.execute(&place, sql);
     for (time, reason) in [
         // Sorts where it belongs, but is not spelled so.
         ("'2026-01-01 00:00:02Z'", "2026-01-01 00:00:02Z"),
@@ -435,8 +433,8 @@ fn a_time_that_is_not_as_declared_or_not_in_order_breaks_the_stream() {
     assert_eq!(ids(&server, "order=id"), [1, 2, 3]);
 }
 
-#[test]
-fn a_record_without_a_time_is_never_left_out_in_silence() {
+both!(a_record_without_a_time_is_never_left_out_in_silence);
+fn a_record_without_a_time_is_never_left_out_in_silence(store: Store) {
     let folder = folder();
     let path = database(
         folder.path(),
@@ -445,12 +443,10 @@ fn a_record_without_a_time_is_never_left_out_in_silence() {
          WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000)
          INSERT INTO t SELECT i, i FROM n;",
     );
-    let server = Server::with(folder.path(), &path, &stream("type = \"integer\""));
+    let place = store.database(&path);
+    let server = Server::with(folder.path(), &place, &stream("type = \"integer\""));
     assert_eq!(ids(&server, "limit=2"), [1, 2]);
-    let connection = Connection::open(&path).unwrap();
-    connection
-        .execute("UPDATE t SET time = NULL WHERE id = 7", [])
-        .unwrap();
+    store.execute(&place, "UPDATE t SET time = NULL WHERE id = 7");
     for query in [
         "",
         "?limit=2",
