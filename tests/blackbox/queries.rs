@@ -34,11 +34,12 @@ fn check(folder: &std::path::Path, query: &str) -> Ran {
     Ran::from(check.output().unwrap())
 }
 
-#[test]
-fn a_join_with_a_case_and_a_filter_is_served_as_a_table_is() {
+both!(a_join_with_a_case_and_a_filter_is_served_as_a_table_is);
+fn a_join_with_a_case_and_a_filter_is_served_as_a_table_is(store: Store) {
     let folder = folder();
     let made = database(folder.path(), TABLES);
-    let server = Server::with(folder.path(), &made, &configuration(QUERY));
+    let place = store.database(&made);
+    let server = Server::with(folder.path(), &place, &configuration(QUERY));
     let stream = "/api/v1/stream/logins";
     let head = "id,at,user,state\n";
     for (query, lines) in [
@@ -64,9 +65,7 @@ fn a_join_with_a_case_and_a_filter_is_served_as_a_table_is() {
     assert_has(reply.header("link"), &["after=10:1", "rel=\"next\""]);
     assert_eq!(reply.header("flows-position"), "10:1");
     // What is written is seen at once, by connections that were there before too.
-    let writer = Connection::open(&made).unwrap();
-    let insert = "INSERT INTO logins VALUES (6, 40, 2, 0)";
-    writer.execute(insert, []).unwrap();
+    store.execute(&place, "INSERT INTO logins VALUES (6, 40, 2, 0)");
     for _ in 0..4 {
         let new = server.document(&format!("{stream}.csv?scanned_after=20"));
         assert_eq!(new, format!("{head}6,40,bob,in\n"));
@@ -177,37 +176,37 @@ fn wrong_queries_are_refused_with_the_reason() {
     assert_eq!(ten, 5, "nothing is written");
 }
 
-#[test]
-fn a_table_that_the_query_reads_from_is_dropped_and_made_anew() {
+both!(a_table_that_the_query_reads_from_is_dropped_and_made_anew);
+fn a_table_that_the_query_reads_from_is_dropped_and_made_anew(store: Store) {
     let folder = folder();
     let made = database(folder.path(), TABLES);
-    let server = Server::with(folder.path(), &made, &configuration(QUERY));
+    let place = store.database(&made);
+    let server = Server::with(folder.path(), &place, &configuration(QUERY));
     let all = || server.get("/api/v1/stream/logins.csv");
     let before = all().body;
-    let writer = Connection::open(&made).unwrap();
+    let (no_table, no_column) = match store {
+        Store::Sqlite => (
+            "its query: no such table: ",
+            "its query: no such column: u.name",
+        ),
+        Store::Postgres => (
+            "relation \"users\" does not exist",
+            "column u.name does not exist",
+        ),
+    };
     for _ in 0..2 {
-        writer
-            .execute_batch("ALTER TABLE users RENAME TO away")
-            .unwrap();
-        let parts = [
-            "stream logins: its query: no such table: ",
-            "users",
-            "flows check",
-        ];
+        store.execute(&place, "ALTER TABLE users RENAME TO away");
+        let parts = ["stream logins: ", no_table, "users", "flows check"];
         all().problem(500, &parts);
-        writer
-            .execute_batch("ALTER TABLE away RENAME TO users")
-            .unwrap();
+        store.execute(&place, "ALTER TABLE away RENAME TO users");
         assert_eq!(all().body, before);
     }
-    writer
-        .execute_batch("ALTER TABLE users RENAME COLUMN name TO called")
-        .unwrap();
-    all().problem(500, &["stream logins: its query: no such column: u.name"]);
+    store.execute(&place, "ALTER TABLE users RENAME COLUMN name TO called");
+    all().problem(500, &["stream logins: ", no_column]);
     // Made anew with another affinity: what is sent is as declared.
     let anew = "DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY, name INTEGER);
                 INSERT INTO users VALUES (1, 7), (2, 8)";
-    writer.execute_batch(anew).unwrap();
+    store.execute(&place, anew);
     let lines = "id,at,user,state\n1,10,7,in\n2,10,8,out\n3,20,7,out\n";
     assert_eq!(all().body, lines);
 }
