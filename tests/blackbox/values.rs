@@ -6,7 +6,7 @@ use crate::harness::{Server, database, folder};
 use crate::store::{Store, both};
 
 /// Serves the table `t` with its columns `id` and `time` and one more, `v`, of a type.
-fn serve(folder: &Path, sql: &str, v: &str) -> Server {
+fn serve(store: Store, folder: &Path, sql: &str, v: &str) -> Server {
     let configuration = format!(
         r#"
         [[streams]]
@@ -17,7 +17,7 @@ fn serve(folder: &Path, sql: &str, v: &str) -> Server {
         columns = [{{ name = "id", type = "integer" }}, {{ name = "v", {v} }}]
         "#
     );
-    Server::with(folder, &database(folder, sql), &configuration)
+    store.serve(folder, &database(folder, sql), &configuration)
 }
 
 const TABLE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v);
@@ -27,7 +27,7 @@ const TABLE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, time INTEGER, v);
 fn sent(v: &str, sql: &str) -> Result<String, String> {
     let folder = folder();
     let sql = format!("{TABLE} INSERT INTO t VALUES (7, 1, {sql})");
-    let reply = serve(folder.path(), &sql, v).get("/api/v1/stream/t");
+    let reply = serve(Store::Sqlite, folder.path(), &sql, v).get("/api/v1/stream/t");
     if reply.status == 200 {
         let json = reply.body.strip_prefix("[\n{\"id\":7,\"v\":").unwrap();
         return Ok(json.strip_suffix("}\n]\n").unwrap().to_owned());
@@ -104,7 +104,7 @@ fn text_that_is_not_utf_8_is_replaced_in_every_format_and_counted() {
         "{TABLE} INSERT INTO t VALUES (1, 1, CAST(x'41ff42' AS TEXT)), (2, 2, 'fine'),
                                       (3, 3, CAST(x'c3' AS TEXT));"
     );
-    let server = serve(folder.path(), &sql, "type = \"text\"");
+    let server = serve(Store::Sqlite, folder.path(), &sql, "type = \"text\"");
     for format in ["json", "xml", "csv"] {
         let document = server.document(&format!("/api/v1/stream/t.{format}"));
         assert_eq!(document.matches('\u{FFFD}').count(), 2, "{document}");
@@ -122,6 +122,7 @@ fn untyped_times_and_ids_are_compared_as_integers() {
     let folder = folder();
     // As strings, '10' comes before '9', and every string is above every number.
     let server = serve(
+        Store::Sqlite,
         folder.path(),
         "CREATE TABLE t (id, time, v);
          INSERT INTO t VALUES ('9', '9', 'a'), ('10', '10', 'b'), ('100', '9', 'c'), ('2', '100', 'd');",
@@ -143,15 +144,15 @@ fn untyped_times_and_ids_are_compared_as_integers() {
     assert_eq!(ids("limit=2"), "9 100");
 }
 
-#[test]
-fn a_second_stream_needs_only_another_section() {
+both!(a_second_stream_needs_only_another_section);
+fn a_second_stream_needs_only_another_section(store: Store) {
     let folder = folder();
     let path = database(
         folder.path(),
         r#"CREATE TABLE "odd ""table" ("the id" INTEGER PRIMARY KEY, "when" INTEGER, "1st, value" TEXT);
            INSERT INTO "odd ""table" VALUES (1, 5, 'x'), (2, 4, NULL);
-           CREATE TABLE log (at INTEGER, level REAL);
-           INSERT INTO log VALUES (3, 0.5), (2, 1.5);"#,
+           CREATE TABLE log (at INTEGER, level REAL, number INTEGER PRIMARY KEY);
+           INSERT INTO log VALUES (3, 0.5, 1), (2, 1.5, 2);"#,
     );
     let configuration = r#"
         [[streams]]
@@ -165,10 +166,10 @@ fn a_second_stream_needs_only_another_section() {
         name = "log"
         table = "log"
         time = "at"
-        id = "rowid"
+        id = "number"
         columns = [{ name = "level", type = "real" }]
     "#;
-    let server = Store::Sqlite.serve(folder.path(), &path, configuration);
+    let server = store.serve(folder.path(), &path, configuration);
     assert_eq!(
         server.document("/api/v1/stream/odd.csv"),
         "\"1st, value\",when\n,4\nx,5\n"
@@ -192,13 +193,13 @@ fn a_second_stream_needs_only_another_section() {
     server.get("/api/v1/stream/flows").problem(404, &["flows"]);
 }
 
-#[test]
-fn a_large_text_is_one_record_like_any_other() {
+both!(a_large_text_is_one_record_like_any_other);
+fn a_large_text_is_one_record_like_any_other(store: Store) {
     let folder = folder();
     let sql = format!(
         "{TABLE} INSERT INTO t VALUES (1, 1, 'a'), (2, 2, replace(hex(zeroblob(4000000)), '0', '\"')), (3, 3, 'z');"
     );
-    let server = serve(folder.path(), &sql, "type = \"text\"");
+    let server = serve(store, folder.path(), &sql, "type = \"text\"");
     let document = server.document("/api/v1/stream/t");
     let records: Vec<serde_json::Value> = serde_json::from_str(&document).unwrap();
     assert_eq!(records[1]["v"].as_str().unwrap(), "\"".repeat(8_000_000));
