@@ -40,15 +40,21 @@ struct State {
     stream: String,
     /// All ids up to it are there.
     bound: Option<i64>,
-    /// An id, and those that held locks after it was seen.
-    candidate: Option<(i64, HashSet<String>)>,
+    /// An id, those that held locks after it was seen, and by when that was.
+    candidate: Option<(i64, HashSet<String>, Instant)>,
     /// Who holds it back, as far as was seen: since when, until when, and the process.
     held: Option<(Instant, Instant, String)>,
 }
 
 impl State {
-    /// Notes the greatest id, and who holds locks after that.
-    fn note(&mut self, greatest: i64, holders: &HashSet<String>, pid: Option<&String>) {
+    /// Notes the greatest id, and who holds locks after that: at some time from `asked` on.
+    fn note(
+        &mut self,
+        greatest: i64,
+        holders: &HashSet<String>,
+        asked: Instant,
+        pid: Option<&String>,
+    ) {
         let now = Instant::now();
         self.held = pid.map(|pid| match self.held.take() {
             Some((since, _, known)) if known == *pid => (since, now, known),
@@ -59,7 +65,9 @@ impl State {
             self.candidate = None;
             return;
         }
-        if let Some((id, held)) = &self.candidate
+        // Another request may have noted its own since `asked`: those may not have been there yet.
+        if let Some((id, held, by)) = &self.candidate
+            && *by <= asked
             && held.is_disjoint(holders)
         {
             // Unless the table was emptied, and begins anew.
@@ -68,7 +76,7 @@ impl State {
             self.candidate = None;
         }
         self.candidate
-            .get_or_insert_with(|| (greatest, holders.clone()));
+            .get_or_insert_with(|| (greatest, holders.clone(), now));
     }
 }
 
@@ -113,6 +121,7 @@ impl Arrivals {
                 .value(0)
                 .and_then(|id| id.parse().ok())
                 .unwrap_or(i64::MIN);
+            let asked = Instant::now();
             let holders = holders(session, known, watch)?;
             let names: HashSet<_> = holders
                 .iter()
@@ -120,7 +129,8 @@ impl Arrivals {
                 .collect();
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             state.stream.clone_from(&view.stream.name);
-            state.note(greatest, &names, holders.first().map(|holder| &holder.pid));
+            let pid = holders.first().map(|holder| &holder.pid);
+            state.note(greatest, &names, asked, pid);
             let (id, held) = first.get_or_insert_with(|| (greatest, names.clone()));
             if held.is_disjoint(&names) {
                 let bound = state
@@ -199,4 +209,24 @@ pub(super) fn holders(
         })
     };
     Ok(answer.rows.into_iter().filter_map(holder).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Instant;
+
+    use super::State;
+
+    #[test]
+    fn who_looked_before_others_began_does_not_know_that_they_ended() {
+        let holders = |name: &str| HashSet::from([name.to_owned()]);
+        let mut state = State::default();
+        let before = Instant::now();
+        state.note(200, &holders("b"), Instant::now(), None);
+        state.note(100, &holders("a"), before, None);
+        assert_eq!(state.bound, None);
+        state.note(300, &holders("c"), Instant::now(), None);
+        assert_eq!(state.bound, Some(200));
+    }
 }
