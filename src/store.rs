@@ -2,13 +2,16 @@
 //!
 //! [`sqlite`] reads a file, [`postgres`] asks a server. A store knows nothing of formats' names or of HTTP.
 
+mod counter;
 pub mod description;
 mod guess;
+mod pool;
 pub mod postgres;
 mod reading;
 mod runs;
 pub mod sqlite;
 mod values;
+mod wrong_records;
 
 use std::any::Any;
 use std::path::PathBuf;

@@ -26,6 +26,22 @@ pub struct Table {
     pub sampled: usize,
 }
 
+impl Table {
+    /// One that cannot be streamed, and why.
+    pub(super) fn unfit(name: &str, view: bool, why: String) -> Table {
+        Table {
+            name: name.to_owned(),
+            view,
+            unfit: Some(why),
+            columns: Vec::new(),
+            unique: Vec::new(),
+            indexed: Vec::new(),
+            number: None,
+            sampled: 0,
+        }
+    }
+}
+
 /// A column of one.
 #[derive(Clone, Debug)]
 pub struct Column {

@@ -41,7 +41,7 @@ mod socket;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::{Connection, Finding, HeldBack, Limits, Store, StoreError, cores};
+use super::{Connection, Finding, HeldBack, Limits, Store, StoreError, pool};
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::View;
@@ -52,12 +52,6 @@ pub(crate) use load::{Load, NoLoad};
 use plan::Memory;
 use session::{Session, Watch};
 
-/// How long a session may be idle before it is closed: a burst's go.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// How long after a session could not be opened the next attempt is made at most.
-const RETRY: Duration = Duration::from_millis(250);
-
 /// Opens sessions for the pool.
 struct Manager(Arc<Database>);
 
@@ -66,7 +60,7 @@ impl r2d2::ManageConnection for Manager {
     type Error = Failure;
 
     fn connect(&self) -> Result<Session, Failure> {
-        open(&self.0)
+        Session::open(&self.0)
     }
 
     /// Not asked: it would be paid by every request, and a snapshot finds out by itself.
@@ -77,13 +71,6 @@ impl r2d2::ManageConnection for Manager {
     fn has_broken(&self, session: &mut Session) -> bool {
         session.is_broken()
     }
-}
-
-/// A session of a database's server.
-fn open(database: &Database) -> Result<Session, Failure> {
-    let url = database.url.as_ref();
-    let url = url.ok_or_else(|| Failure::Lost("the database has no URL".to_owned()))?;
-    Session::open(database, url)
 }
 
 /// A session of the pool.
@@ -110,15 +97,7 @@ impl Postgres {
 
     fn pool(&self) -> &r2d2::Pool<Manager> {
         self.pool.get_or_init(|| {
-            let size = self.settings.pool_size;
-            r2d2::Pool::builder()
-                .max_size(size)
-                // As many as can scan at once, so that a stream finds helpers.
-                .min_idle(Some(size.min(u32::try_from(cores()).unwrap_or(u32::MAX))))
-                .idle_timeout(Some(IDLE))
-                // What could not be opened is tried again after half of this at most.
-                .connection_timeout(2 * RETRY)
-                .test_on_check_out(false)
+            pool::builder(self.settings.pool_size)
                 .error_handler(Box::new(Unlogged))
                 .build_unchecked(Manager(Arc::clone(&self.settings)))
         })
@@ -165,21 +144,14 @@ impl Store for Postgres {
             .pool
             .get()
             .is_none_or(|pool| pool.state().connections == 0);
-        if is_first && let Err(failure) = open(&self.settings) {
+        if is_first && let Err(failure) = Session::open(&self.settings) {
             return Err(StoreError::Unreachable {
                 place: self.settings.place(),
                 reason: failure.to_string(),
             });
         }
-        match self.pool().get_timeout(wait) {
-            Ok(session) => Ok(self.lend(session)),
-            Err(error) => {
-                // r2d2 writes "timed out waiting for connection: REASON".
-                let text = error.to_string();
-                let reason = text.split_once(": ").map(|(_, reason)| reason.to_owned());
-                Err(StoreError::Unavailable { reason })
-            }
-        }
+        let session = pool::get(self.pool(), wait)?;
+        Ok(self.lend(session))
     }
 
     fn probe(&self, views: &[Arc<View>]) -> Vec<Result<(), StoreError>> {
@@ -187,7 +159,7 @@ impl Store for Postgres {
             place: self.settings.place(),
             reason,
         };
-        let session = match open(&self.settings) {
+        let session = match Session::open(&self.settings) {
             Ok(session) => session,
             Err(failure) => {
                 let reason = failure.to_string();

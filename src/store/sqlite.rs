@@ -39,7 +39,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::types::ValueRef;
 
 use super::reading::Held;
-use super::{Connection, Finding, Limits, Store, StoreError, cores};
+use super::{Connection, Finding, Limits, Store, StoreError, pool};
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::View;
@@ -60,13 +60,6 @@ pub(super) fn held(value: ValueRef<'_>) -> Held<'_> {
         ValueRef::Blob(bytes) => Held::Blob(bytes),
     }
 }
-
-/// How long a connection may be idle before it is closed: a burst's go, with their descriptors.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// How long after a connection could not be opened, because of a lock, the next attempt is made at most:
-/// left alone, the pool makes it 15 seconds.
-const RETRY: Duration = Duration::from_millis(250);
 
 type Pool = r2d2::Pool<SqliteConnectionManager>;
 
@@ -139,19 +132,7 @@ impl Sqlite {
                 prepare(connection, &prepared)?;
                 file.verify(connection, &prepared.path)
             });
-        // As many as can scan at once, so that a stream finds helpers.
-        let idle = settings
-            .pool_size
-            .min(u32::try_from(cores()).unwrap_or(u32::MAX));
-        r2d2::Pool::builder()
-            .max_size(settings.pool_size)
-            .min_idle(Some(idle))
-            .idle_timeout(Some(IDLE))
-            // What could not be opened is tried again after half of this at most.
-            .connection_timeout(2 * RETRY)
-            // Its query would be paid by every request; on a broken connection the scan fails by itself.
-            .test_on_check_out(false)
-            .build_unchecked(manager)
+        pool::builder(settings.pool_size).build_unchecked(manager)
     }
 }
 
@@ -195,15 +176,8 @@ impl Store for Sqlite {
         if pool.state().connections == 0 && file::is_no_database(&self.settings) {
             return Err(StoreError::NotADatabase { path: path.clone() });
         }
-        match pool.get_timeout(wait) {
-            Ok(connection) => Ok(self.lend(connection, file)),
-            Err(error) => {
-                // r2d2 writes "timed out waiting for connection: REASON".
-                let text = error.to_string();
-                let reason = text.split_once(": ").map(|(_, reason)| reason.to_owned());
-                Err(StoreError::Unavailable { reason })
-            }
-        }
+        let connection = pool::get(&pool, wait)?;
+        Ok(self.lend(connection, file))
     }
 
     fn probe(&self, views: &[Arc<View>]) -> Vec<Result<(), StoreError>> {

@@ -27,7 +27,7 @@ fn wrong_at(folder: &std::path::Path, id: u64) -> std::path::PathBuf {
 #[test]
 fn a_wrong_value_before_the_first_chunk_is_a_500_that_names_it() {
     let folder = folder();
-    let server = Store::Sqlite.serve(folder.path(), &wrong_at(folder.path(), 3), "");
+    let server = Server::of(folder.path(), &wrong_at(folder.path(), 3));
     for format in ["json", "xml", "csv"] {
         let reply = server.get(&format!("{FLOWS}.{format}"));
         reply.problem(
@@ -60,7 +60,7 @@ fn a_wrong_value_before_the_first_chunk_is_a_500_that_names_it() {
 fn a_wrong_value_after_the_head_breaks_the_body_every_time() {
     let folder = folder();
     let database = wrong_at(folder.path(), 15_000);
-    let server = Store::Sqlite.serve(folder.path(), &database, "");
+    let server = Server::of(folder.path(), &database);
     for format in ["json", "xml", "csv"] {
         for _ in 0..10 {
             let reply = server.get(&format!("{FLOWS}.{format}"));
@@ -91,7 +91,7 @@ fn a_wrong_value_after_the_head_breaks_the_body_every_time() {
 #[test]
 fn a_break_resets_the_connection() {
     let folder = folder();
-    let server = Store::Sqlite.serve(folder.path(), &wrong_at(folder.path(), 15_000), "");
+    let server = Server::of(folder.path(), &wrong_at(folder.path(), 15_000));
     for _ in 0..10 {
         let mut reader = BufReader::new(server.ask(&format!("{FLOWS}.csv")));
         assert_eq!(Reply::head(&mut reader).status, 200);
@@ -125,7 +125,7 @@ type Damage = fn(&mut [u8], usize, usize);
 fn what_is_corrupt_breaks_the_body_after_what_is_right() {
     let folder = folder();
     let good = generated(folder.path(), 50_000);
-    let server = Store::Sqlite.serve(folder.path(), &good, "");
+    let server = Server::of(folder.path(), &good);
     let right: Vec<_> = ["csv", "json"]
         .map(|name| server.document(&format!("{FLOWS}.{name}")))
         .into();
@@ -158,7 +158,7 @@ fn what_is_corrupt_breaks_the_body_after_what_is_right() {
         damage(&mut bytes, leaves[at], leaves[at + 40]);
         let path = folder.path().join("broken.db");
         fs::write(&path, bytes).unwrap();
-        let server = Store::Sqlite.serve(folder.path(), &path, "");
+        let server = Server::of(folder.path(), &path);
         for (name, right) in ["csv", "json"].iter().zip(&right) {
             let reply = server.get(&format!("{FLOWS}.{name}"));
             assert_eq!((reply.status, reply.complete), (200, false), "{what}");

@@ -242,7 +242,7 @@ fn the_rowid_is_an_id_where_there_is_no_other() {
         "{ name = \"id\", type = \"text\" }",
         "{ name = \"v\", type = \"text\" }",
     );
-    let server = Store::Sqlite.serve(folder.path(), &path, &configuration);
+    let server = Server::with(folder.path(), &path, &configuration);
     for (query, values, position) in [
         ("", "abcd", "3:4"),
         ("after=2:1", "cd", "3:4"),

@@ -121,7 +121,7 @@ fn what_is_not_of_the_type_meets_no_comparison() {
         CREATE INDEX i ON t (time, id);
         INSERT INTO t VALUES (1, 1, 'abc', 'abc', x'62', 'b'), (2, 2, 5.7, 1.0, 'b', x'62'),
                              (3, 3, '5', 2.0, 'a' || char(0) || 'b', x'61'), (4, 4, 6, 3.0, 'a', NULL);";
-    let server = Store::Sqlite.serve(folder.path(), &database(folder.path(), sql), &stream(""));
+    let server = Server::with(folder.path(), &database(folder.path(), sql), &stream(""));
     for (query, ids) in [
         ("n=0", ""),
         ("n=5", "3"),
@@ -165,8 +165,7 @@ fn strings_that_are_not_utf_8_compare_as_they_are_sent() {
             "CREATE TABLE t ({table}; CREATE INDEX i ON t (time, id); CREATE INDEX a ON t (\"a text\");
              INSERT INTO t (id, time, \"a text\") VALUES {rows}"
         );
-        let server =
-            Store::Sqlite.serve(folder.path(), &database(folder.path(), &sql), &stream(""));
+        let server = Server::with(folder.path(), &database(folder.path(), &sql), &stream(""));
         for (query, ids) in [
             ("like.A*", "1 2 3 5 6"),
             ("like.A?B", "1 2 5"),

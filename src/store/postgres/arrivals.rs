@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::connection::{Begun, after_id};
+use super::connection::Begun;
 use super::failure::Failure;
 use super::plan::Known;
 use super::query::Query;
@@ -111,7 +111,7 @@ impl Arrivals {
         known: &Known,
         query: &Query,
         watch: Watch<'_>,
-    ) -> Result<Option<Position>, Begun> {
+    ) -> Result<Position, Begun> {
         let state = self.state(view.stream.number);
         let begun = Instant::now();
         let mut first = None;
@@ -137,12 +137,12 @@ impl Arrivals {
                     .bound
                     .map_or(*id, |bound| bound.max(*id).min(greatest.max(*id)));
                 state.bound = Some(bound);
-                return Ok(Some(after_id(bound)));
+                return Ok(Position::end_of(bound));
             }
             if begun.elapsed() > PATIENCE
                 && let Some(bound) = state.bound
             {
-                return Ok(Some(after_id(bound)));
+                return Ok(Position::end_of(bound));
             }
             drop(state);
             if begun.elapsed() > database.wait.max(PATIENCE) {

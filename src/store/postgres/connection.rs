@@ -5,25 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flows_formats::Record;
-
 use super::Pooled;
 use super::check::Nothing;
 use super::failure::Failure;
 use super::plan::{Known, Memory, Planned};
-use super::query::Query;
-use super::rows::{Forgiving, Rows};
+use super::query::{Query, copied};
+use super::rows::Forgiving;
 use super::session::{Session, Watch};
 use crate::config::Database;
-use crate::selection::{Part, Position, Range, View, clone_into};
-use crate::store::values::Decoder;
-use crate::store::{Cancel, Connection, Find, Plan, Shared, Sink, Stop, StoreError};
+use crate::selection::{Order, Part, Position, Range, View};
+use crate::store::counter::Counter;
+use crate::store::wrong_records::WrongRecords;
+use crate::store::{Cancel, Connection, Find, Plan, Shared, Sink, StoreError};
 
 /// How long finding the record at which a limit cuts may take: the head of the reply waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long looking at some records may take.
-const SAMPLING: Duration = Duration::from_secs(1);
 
 /// A pooled connection, out on loan.
 pub(super) struct PostgresConnection {
@@ -39,6 +35,8 @@ pub(super) struct PostgresConnection {
 struct Current {
     view: Arc<View>,
     query: Arc<Query>,
+    /// The same of nothing but positions.
+    positions: Arc<(Arc<View>, Query)>,
     known: Arc<Known>,
     planned: Planned,
     /// In the order of ids, the last one that all before it are there for.
@@ -75,13 +73,8 @@ impl PostgresConnection {
             Err(Begun::Failed(failure))
                 if failure.is_lost() && !matches!(failure, Failure::Silent(_)) =>
             {
-                let url = self.database.url.as_ref();
-                let opened = url.map(|url| Session::open(&self.database, url));
-                match opened {
-                    Some(Ok(session)) => *self.session = session,
-                    Some(Err(failure)) => return Err(self.of_stream(view, failure)),
-                    None => {}
-                }
+                let opened = Session::open(&self.database);
+                *self.session = opened.map_err(|failure| self.of_stream(view, failure))?;
                 self.try_to_begin(view, exported, watch)
             }
             Err(Begun::Altered) => self.try_to_begin(view, exported, watch),
@@ -99,17 +92,21 @@ impl PostgresConnection {
         self.end()?;
         let (known, query) = self.memory.query(&mut self.session, view, watch)?;
         let planned = known.plan(&mut self.session, view, &query, watch)?;
-        let mut bound = None;
-        if exported.is_none() && known.has_arrivals(view) {
-            bound = self.memory.arrivals.bound(
-                &mut self.session,
-                &self.database,
-                view,
-                &known,
-                &query,
-                watch,
-            )?;
-        }
+        let positions = Arc::new(view.positions());
+        let of_positions = Query::new(&positions, &known.relation).map_err(|reason| {
+            Begun::Unfit(StoreError::Database {
+                stream: view.stream.name.clone(),
+                reason,
+            })
+        })?;
+        let is_by_id = view.order == Order::Id && known.ids_can_grow(view.id());
+        let bound = if exported.is_none() && is_by_id {
+            let arrivals = &self.memory.arrivals;
+            let (session, database) = (&mut self.session, &self.database);
+            Some(arrivals.bound(session, database, view, &known, &query, watch)?)
+        } else {
+            None
+        };
         let import = exported.map(|name| format!("SET TRANSACTION SNAPSHOT '{name}'; "));
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {}{}{}",
@@ -132,6 +129,7 @@ impl PostgresConnection {
         self.current = Some(Current {
             view: Arc::clone(view),
             query: Arc::new(query),
+            positions: Arc::new((positions, of_positions)),
             known,
             planned,
             bound,
@@ -174,11 +172,8 @@ impl PostgresConnection {
         sink: Box<dyn Sink>,
         cancel: &Cancel,
     ) -> (Box<dyn Sink>, u64, Result<(), StoreError>) {
-        let decoder = Decoder::new(Arc::clone(view), query.readings.clone(), query.position_at);
-        let mut rows = Rows::new(sink, decoder, &query.wires, cancel);
-        let copies = statements
-            .iter()
-            .map(|sql| format!("COPY ({sql}) TO STDOUT (FORMAT binary); "));
+        let mut rows = query.rows(view, sink, cancel);
+        let copies = statements.iter().map(|sql| copied(sql));
         // What is stopped in the middle leaves the snapshot as it was.
         let sql = format!(
             "SAVEPOINT copying; {}RELEASE copying",
@@ -205,64 +200,39 @@ impl PostgresConnection {
         (rows.sink, rows.records, result)
     }
 
-    /// Reads every record; how many there were, and what is wrong with those that would break a stream.
+    /// Reads every record, and notes those that would break a stream.
     pub(super) fn read_all(
         &mut self,
-        step: u64,
+        wrong: WrongRecords<'_>,
         progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Result<(u64, Vec<StoreError>), StoreError> {
+    ) -> Result<(), StoreError> {
         let Current { view, query, .. } = self.current();
-        let decoder = Decoder::new(Arc::clone(&view), query.readings.clone(), query.position_at);
-        let rows = Rows::new(
-            Box::new(Nothing::default()),
-            decoder,
-            &query.wires,
-            &Cancel::default(),
-        );
-        let mut rows = Forgiving::new(rows, step, progress);
-        let statements = query.runs(&Range::default());
-        let sql = statements.iter().map(|run| {
-            format!(
-                "COPY ({}) TO STDOUT (FORMAT binary); ",
-                query.scan(run, None)
-            )
-        });
-        let copied = self.session.copy_out(&sql.collect::<String>(), &mut rows);
-        copied.map_err(|failure| self.of_stream(&view, failure))?;
-        Ok(rows.end())
+        let rows = query.rows(&view, Box::new(Nothing::default()), &Cancel::default());
+        let mut rows = Forgiving::new(rows, wrong, progress);
+        let runs = query.runs(&Range::default());
+        let sql = runs.iter().map(|run| copied(&query.scan(run, None)));
+        let taken = self.session.copy_out(&sql.collect::<String>(), &mut rows);
+        taken.map_err(|failure| self.of_stream(&view, failure))?;
+        rows.conclude();
+        Ok(())
     }
 
     /// The position of the one record that a statement of positions yields.
     fn position(
         &mut self,
-        (view, query): &(Arc<View>, Query),
+        current: &Current,
         sql: String,
-        watch: Watch<'_>,
+        cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError> {
-        let sink = Box::new(Counter {
-            left: u64::MAX,
-            last: None,
-            deadline: watch.deadline,
-        });
-        let cancel = watch.cancel.cloned().unwrap_or_default();
-        let (sink, _, copied) = self.copy(view, query, &[sql], sink, &cancel);
-        copied?;
-        Ok(counted(sink))
+        let (view, query) = &*current.positions;
+        let sink = Counter::new(u64::MAX, None);
+        let (sink, _, taken) = self.copy(view, query, &[sql], sink, cancel);
+        taken?;
+        Ok(Counter::last(sink))
     }
 
-    /// The view of nothing but positions.
-    fn positions(&self, current: &Current) -> Result<(Arc<View>, Query), StoreError> {
-        let view = Arc::new(current.view.positions());
-        let query = Query::new(&view, &current.known.relation);
-        let query = query.map_err(|reason| StoreError::Database {
-            stream: view.stream.name.clone(),
-            reason,
-        })?;
-        Ok((view, query))
-    }
-
-    fn number(&mut self, view: &View, sql: &str, watch: Watch<'_>) -> Result<u64, StoreError> {
-        let answer = self.session.ask(sql, watch);
+    fn number(&mut self, view: &View, sql: &str, cancel: &Cancel) -> Result<u64, StoreError> {
+        let answer = self.session.ask(sql, Watch::of(cancel));
         let answer = answer.map_err(|failure| self.of_stream(view, failure))?;
         Ok(answer
             .value(0)
@@ -276,22 +246,22 @@ impl PostgresConnection {
         current: &Current,
         range: &Range,
         number: u64,
-        watch: Watch<'_>,
+        cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError> {
-        let positions = self.positions(current)?;
+        let (_, query) = &*current.positions;
         let mut left = number;
-        let mut runs = positions.1.runs(range).into_iter().peekable();
+        let mut runs = query.runs(range).into_iter().peekable();
         while let Some(run) = runs.next() {
             // Any record without a place is one too many.
             let number = if run.is_placeless { 1 } else { left };
-            let sql = positions.1.nth(&run, number);
-            let found = self.position(&positions, sql, watch)?;
+            let sql = query.nth(&run, number);
+            let found = self.position(current, sql, cancel)?;
             if found.is_some() {
                 return Ok(found);
             }
             if runs.peek().is_some() && !run.is_placeless {
-                let sql = positions.1.count(&run, false);
-                left = left.saturating_sub(self.number(&current.view, &sql, watch)?);
+                let sql = query.count(&run, false);
+                left = left.saturating_sub(self.number(&current.view, &sql, cancel)?);
             }
         }
         Ok(None)
@@ -306,22 +276,18 @@ impl PostgresConnection {
         number: u64,
         cancel: &Cancel,
     ) -> Result<Option<Position>, StoreError> {
-        let (view, query) = self.positions(current)?;
-        let sink = Box::new(Counter {
-            left: number,
-            last: None,
-            deadline: Some(Instant::now() + PATIENCE),
-        });
+        let (view, query) = &*current.positions;
+        let sink = Counter::new(number, Some(Instant::now() + PATIENCE));
         let limit = i64::try_from(number).unwrap_or(i64::MAX) as u64;
         let statements: Vec<_> = query
             .runs(range)
             .iter()
             .map(|run| query.scan(run, Some(limit)))
             .collect();
-        let (sink, _, scanned) = self.copy(&view, &query, &statements, sink, cancel);
+        let (sink, _, scanned) = self.copy(view, query, &statements, sink, cancel);
         match scanned {
             Ok(()) => Ok(None),
-            Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(counted(sink)),
+            Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(Counter::last(sink)),
             Err(error) => Err(error),
         }
     }
@@ -341,31 +307,6 @@ fn settings(database: &Database, sorts: bool) -> String {
     )
 }
 
-/// Whether the records of a statement are as they are declared.
-pub(super) fn sampled(
-    session: &mut Session,
-    database: &Database,
-    view: &Arc<View>,
-    query: &Query,
-    sql: &str,
-) -> Result<(), StoreError> {
-    let decoder = Decoder::new(Arc::clone(view), query.readings.clone(), query.position_at);
-    let sink = Box::new(Nothing::within(SAMPLING));
-    let mut rows = Rows::new(sink, decoder, &query.wires, &Cancel::default());
-    let copied = session.copy_out(
-        &format!("COPY ({sql}) TO STDOUT (FORMAT binary)"),
-        &mut rows,
-    );
-    match (rows.ended, copied) {
-        // A view may have to look long for its first record.
-        (Some(StoreError::Stopped), _) | (None, Err(Failure::Stopped)) => Ok(()),
-        (Some(error), _) => Err(error),
-        (None, copied) => {
-            copied.map_err(|failure| failure.of_stream(&view.stream, &database.place()))
-        }
-    }
-}
-
 /// Why no snapshot was begun.
 pub(super) enum Begun {
     Failed(Failure),
@@ -379,44 +320,6 @@ impl From<Failure> for Begun {
     fn from(failure: Failure) -> Begun {
         Begun::Failed(failure)
     }
-}
-
-/// Counts records up to a number.
-struct Counter {
-    left: u64,
-    /// Where the last one stands.
-    last: Option<Position>,
-    /// When it has enough, if it has any by then.
-    deadline: Option<Instant>,
-}
-
-impl Sink for Counter {
-    fn record(&mut self, _record: &Record<'_>, position: &Position) -> Result<(), Stop> {
-        clone_into(position, &mut self.last);
-        self.left -= 1;
-        if self.left == 0 { Err(Stop) } else { Ok(()) }
-    }
-
-    fn tick(&mut self) -> Result<(), Stop> {
-        let late = self
-            .deadline
-            .is_some_and(|deadline| Instant::now() > deadline);
-        if late && self.last.is_some() {
-            Err(Stop)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn replaced(&mut self) {}
-}
-
-fn counted(sink: Box<dyn Sink>) -> Option<Position> {
-    let counter: Box<dyn Any> = sink;
-    counter
-        .downcast::<Counter>()
-        .ok()
-        .and_then(|counter| counter.last)
 }
 
 impl Drop for PostgresConnection {
@@ -435,11 +338,7 @@ impl Connection for PostgresConnection {
     }
 
     fn snapshot(&mut self, view: &Arc<View>, cancel: &Cancel) -> Result<Plan, StoreError> {
-        let watch = Watch {
-            cancel: Some(cancel),
-            deadline: None,
-        };
-        self.begin(view, None, watch)?;
+        self.begin(view, None, Watch::of(cancel))?;
         let Current { known, planned, .. } = self.current();
         let Planned {
             in_order,
@@ -510,15 +409,11 @@ impl Connection for PostgresConnection {
     ) -> Result<Option<Position>, StoreError> {
         let current = self.current();
         let range = self.bounded(&current, range);
-        let watch = Watch {
-            cancel: Some(cancel),
-            deadline: None,
-        };
         match which {
             Find::Last => {
-                let positions = self.positions(&current)?;
-                for run in positions.1.runs(&range).iter().rev() {
-                    let found = self.position(&positions, positions.1.last(run), watch)?;
+                let (_, query) = &*current.positions;
+                for run in query.runs(&range).iter().rev() {
+                    let found = self.position(&current, query.last(run), cancel)?;
                     if found.is_some() {
                         return Ok(found);
                     }
@@ -527,7 +422,7 @@ impl Connection for PostgresConnection {
             }
             Find::Nth(0) => Ok(None),
             Find::Nth(number) if current.view.filters.is_empty() => {
-                self.nth(&current, &range, number, watch)
+                self.nth(&current, &range, number, cancel)
             }
             Find::Nth(number) => self.nth_match(&current, &range, number, cancel),
         }
@@ -536,7 +431,7 @@ impl Connection for PostgresConnection {
     fn split(&mut self, range: &Range, records: u64) -> Result<Option<Position>, StoreError> {
         let current = self.current();
         let range = self.bounded(&current, range);
-        let found = self.nth(&current, &range, records, Watch::default())?;
+        let found = self.nth(&current, &range, records, &Cancel::default())?;
         let Some(mut position) = found else {
             return Ok(None);
         };
@@ -551,14 +446,10 @@ impl Connection for PostgresConnection {
     fn count(&mut self, range: &Range, cancel: &Cancel) -> Result<u64, StoreError> {
         let current = self.current();
         let range = self.bounded(&current, range);
-        let watch = Watch {
-            cancel: Some(cancel),
-            deadline: None,
-        };
         let mut count = 0;
         for run in current.query.runs(&range) {
             let sql = current.query.count(&run, true);
-            count += self.number(&current.view, &sql, watch)?;
+            count += self.number(&current.view, &sql, cancel)?;
         }
         Ok(count)
     }
@@ -592,9 +483,4 @@ impl Connection for PostgresConnection {
         }
         (sink, Ok(()))
     }
-}
-
-/// The position after an id, in the order of ids.
-pub(super) fn after_id(id: i64) -> Position {
-    Position::end_of(id)
 }

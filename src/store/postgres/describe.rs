@@ -5,7 +5,6 @@ use rusqlite::types::Value;
 
 use super::failure::Failure;
 use super::kind::Kind;
-use super::open;
 use super::relation::{Column, Relation};
 use super::session::{Session, Watch};
 use crate::config::Database;
@@ -32,7 +31,7 @@ pub fn describe(database: &Database) -> Result<(Vec<description::Table>, Vec<Fin
             database.place()
         )
     };
-    let mut session = open(database).map_err(failed)?;
+    let mut session = Session::open(database).map_err(failed)?;
     let listed = session.ask(
         "SELECT name FROM (SELECT CASE WHEN pg_table_is_visible(c.oid) THEN c.relname ELSE n.nspname || '.' || \
          c.relname END::text AS name FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE \
@@ -54,17 +53,8 @@ pub fn describe(database: &Database) -> Result<(Vec<description::Table>, Vec<Fin
     Ok((tables, Vec::new()))
 }
 
-fn unfit(name: &str, why: String) -> description::Table {
-    description::Table {
-        name: name.to_owned(),
-        view: false,
-        unfit: Some(why),
-        columns: Vec::new(),
-        unique: Vec::new(),
-        indexed: Vec::new(),
-        number: None,
-        sampled: 0,
-    }
+fn unfit(name: &str, why: impl Into<String>) -> description::Table {
+    description::Table::unfit(name, false, why.into())
 }
 
 fn looked_at(session: &mut Session, name: &str) -> Result<description::Table, Failure> {
@@ -73,10 +63,9 @@ fn looked_at(session: &mut Session, name: &str) -> Result<description::Table, Fa
     let relation = match relation {
         Ok(relation) => relation,
         Err(Some(failure)) => return Err(failure),
-        Err(None) => return Ok(unfit(name, "it is gone".to_owned())),
+        Err(None) => return Ok(unfit(name, "it is gone")),
     };
     let rows = sample(session, &relation)?;
-    let not_null = not_null(session, &relation)?;
     // Of a table with parts on other servers, nothing can say what is unique.
     let view = relation.is_view || relation.is_foreign;
     let columns = relation.columns.iter().enumerate().map(|(at, column)| {
@@ -112,7 +101,7 @@ fn looked_at(session: &mut Session, name: &str) -> Result<description::Table, Fa
         description::Column {
             name: column.name.clone(),
             declared: declared.to_owned(),
-            not_null: nulls == 0 && not_null.contains(&column.name),
+            not_null: nulls == 0 && !column.nullable,
             nulls,
             ids: guess::can_be_ids(&values),
             distinct: guess::differ(&values),
@@ -182,18 +171,6 @@ fn sample(session: &mut Session, relation: &Relation) -> Result<Vec<Vec<Option<S
         found.extend(end);
     }
     Ok(found)
-}
-
-/// The columns that cannot be null.
-fn not_null(session: &mut Session, relation: &Relation) -> Result<Vec<String>, Failure> {
-    let Some(table) = relation.tables.first() else {
-        return Ok(Vec::new());
-    };
-    let sql = format!(
-        "SELECT attname FROM pg_attribute WHERE attrelid = {table} AND attnotnull AND attnum > 0"
-    );
-    let rows = session.ask(&sql, Watch::default())?.rows;
-    Ok(rows.into_iter().flatten().flatten().collect())
 }
 
 /// A value of a sample.

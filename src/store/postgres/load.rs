@@ -4,7 +4,6 @@ use flows_formats::Column;
 
 use super::failure::Failure;
 use super::kind::Kind;
-use super::open;
 use super::relation::Relation;
 use super::session::{Session, Watch};
 use crate::config::Database;
@@ -64,14 +63,13 @@ impl Load {
             silence: database.statement,
             ..database.clone()
         };
-        let mut session = open(&database)?;
-        let session_watch = Watch::default();
+        let mut session = Session::open(&database)?;
         let table = quoted(&stream.relation());
         session.ask(
             "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL client_min_messages = warning",
-            session_watch,
+            Watch::default(),
         )?;
-        let found = Relation::look(&mut session, &stream.source, session_watch);
+        let found = Relation::look(&mut session, &stream.source, Watch::default());
         let (relation, is_new) = match found {
             Ok(relation) => (relation, false),
             Err(Some(failure)) => return Err(failure.into()),
@@ -85,8 +83,8 @@ impl Load {
                 };
                 let columns: Vec<_> = stream.schema.columns.iter().map(column).collect();
                 let sql = format!("CREATE TABLE {table} ({})", columns.join(", "));
-                session.ask(&sql, session_watch)?;
-                let made = Relation::look(&mut session, &stream.source, session_watch);
+                session.ask(&sql, Watch::default())?;
+                let made = Relation::look(&mut session, &stream.source, Watch::default());
                 let made = made.map_err(|failure| {
                     failure.map_or_else(
                         || NoLoad::OtherTable("was made, and is gone".to_owned()),
@@ -120,7 +118,7 @@ impl Load {
                 "LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE; SELECT EXISTS (SELECT FROM {table}), \
                  coalesce((SELECT max({id}) FROM {table}), 0)"
             ),
-            session_watch,
+            Watch::default(),
         )?;
         if asked.value(0) == Some("t") && !append {
             return Err(NoLoad::NotEmpty);
@@ -132,7 +130,7 @@ impl Load {
         let into = if staged {
             session.ask(
                 &format!("CREATE TEMP TABLE staged (LIKE {table}) ON COMMIT DROP"),
-                session_watch,
+                Watch::default(),
             )?;
             "staged"
         } else {

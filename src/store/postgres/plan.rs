@@ -11,10 +11,10 @@ use super::arrivals::Arrivals;
 use super::connection::Begun;
 use super::failure::Failure;
 use super::query::Query;
-use super::relation::Relation;
+use super::relation::{Column, Relation};
 use super::session::{Session, Watch};
 use crate::definition::Number;
-use crate::selection::{Order, Range, View};
+use crate::selection::{Range, View};
 use crate::store::StoreError;
 
 /// How long what is known is good for: an index may come or go.
@@ -134,7 +134,7 @@ impl Known {
 
     /// Whether these are the table's columns, as they are known.
     pub(super) fn has(&self, columns: &[(String, u32, i32)]) -> bool {
-        let same = |(known, (name, oid, _)): (&super::relation::Column, &(String, u32, i32))| {
+        let same = |(known, (name, oid, _)): (&Column, &(String, u32, i32))| {
             known.name == *name && known.oid == *oid
         };
         let known = &self.relation.columns;
@@ -146,12 +146,10 @@ impl Known {
         self.relation.is_unique(&[view.key(), view.id()])
     }
 
-    /// Whether the order of ids must stay behind those who write.
-    pub(super) fn has_arrivals(&self, view: &View) -> bool {
-        let id = self.relation.column(view.id());
-        view.order == Order::Id
-            && !self.relation.is_view
-            && id.is_some_and(|id| id.kind.is_integer())
+    /// Whether its ids can be promised to grow: where they are replied in order, replies stay behind those who write.
+    pub(super) fn ids_can_grow(&self, id: &str) -> bool {
+        let id = self.relation.column(id);
+        !self.relation.is_view && id.is_some_and(|id| id.kind.is_integer())
     }
 
     /// What those have locked who may still commit ids: the table, what it is made of, its sequences.
@@ -174,7 +172,7 @@ pub(super) fn explain(
 }
 
 /// The server's plan for all records of a view.
-pub(super) fn plan(
+fn plan(
     session: &mut Session,
     query: &Query,
     sorts: bool,

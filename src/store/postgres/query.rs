@@ -1,25 +1,29 @@
 //! The SQL of a view of a stream.
 
+use std::sync::Arc;
+
 use flows_formats::Type;
 
 use super::compared::Compared;
 use super::filters;
 use super::kind::{Kind, Wire};
 use super::relation::{Column, Relation};
+use super::rows::Rows;
 use crate::definition::{Stream, declaration};
 use crate::selection::{Order, Range, View};
-use crate::store::quoted;
 use crate::store::reading::Reading;
 use crate::store::runs::{self, Which};
+use crate::store::values::Decoder;
+use crate::store::{Cancel, Sink, quoted};
 
 /// A view's SQL, written for the relation as the server knows it.
 pub(super) struct Query {
     from: String,
     /// What is selected.
     columns: Vec<String>,
-    pub(super) wires: Vec<Wire>,
-    pub(super) readings: Vec<Reading>,
-    pub(super) position_at: (usize, usize),
+    wires: Vec<Wire>,
+    readings: Vec<Reading>,
+    position_at: (usize, usize),
     key: Compared,
     id: Compared,
     /// Holds for records that have no place in the order, if there can be any.
@@ -198,14 +202,17 @@ impl Query {
         format!("SELECT max({}) FROM {}", self.id.sql, self.from)
     }
 
-    /// The statement that creates the index which gives the order.
+    /// The statement that creates the index which gives the order of time.
     pub(super) fn index(&self, relation: &Relation) -> String {
         let column = |compared: &Compared| compared.sql.replacen("t.", "", 1);
-        let columns = match self.by_id {
-            true => column(&self.id),
-            false => format!("{}, {}", column(&self.key), column(&self.id)),
-        };
-        format!("CREATE INDEX ON {} ({columns})", relation.sql)
+        let (key, id) = (column(&self.key), column(&self.id));
+        format!("CREATE INDEX ON {} ({key}, {id})", relation.sql)
+    }
+
+    /// What takes the rows of a scan of the view.
+    pub(super) fn rows(&self, view: &Arc<View>, sink: Box<dyn Sink>, cancel: &Cancel) -> Rows {
+        let decoder = Decoder::new(Arc::clone(view), self.readings.clone(), self.position_at);
+        Rows::new(sink, decoder, &self.wires, cancel)
     }
 }
 
@@ -247,6 +254,11 @@ fn mismatch(stream: &Stream, column: &Column) -> String {
         kind.name(),
         declaration(fitting, stored)
     )
+}
+
+/// Copies out what a statement yields.
+pub(super) fn copied(sql: &str) -> String {
+    format!("COPY ({sql}) TO STDOUT (FORMAT binary); ")
 }
 
 /// A column in SQL.

@@ -9,6 +9,7 @@ use super::kind::Wire;
 use super::session::Copied;
 use crate::store::reading::Held;
 use crate::store::values::Decoder;
+use crate::store::wrong_records::{STEP, WrongRecords};
 use crate::store::{Cancel, Sink, StoreError};
 
 /// What every copy begins with.
@@ -27,7 +28,7 @@ pub(super) struct Rows {
     pub(super) records: u64,
     /// Why the sink or the decoder ended the scan.
     pub(super) ended: Option<StoreError>,
-    /// What is wrong with records, if that ends nothing.
+    /// What is wrong with records that were taken just now, if that ends nothing.
     wrong: Option<Vec<StoreError>>,
     fields: Fields,
     /// What of a row has come, if not all of it.
@@ -167,33 +168,33 @@ impl Copied for Rows {
 }
 
 /// Rows of which those that would break a stream are noted.
-pub(super) struct Forgiving<'p> {
+pub(super) struct Forgiving<'f> {
     rows: Rows,
-    step: u64,
-    progress: &'p mut dyn FnMut(u64, Option<u64>),
+    wrong: WrongRecords<'f>,
+    progress: &'f mut dyn FnMut(u64, Option<u64>),
     told: u64,
 }
 
-impl Forgiving<'_> {
-    /// Tells `progress` how many there were after each `step`.
+impl<'f> Forgiving<'f> {
+    /// Notes them here; tells `progress` again and again how many rows there were.
     pub(super) fn new(
         mut rows: Rows,
-        step: u64,
-        progress: &mut dyn FnMut(u64, Option<u64>),
-    ) -> Forgiving<'_> {
+        wrong: WrongRecords<'f>,
+        progress: &'f mut dyn FnMut(u64, Option<u64>),
+    ) -> Forgiving<'f> {
         rows.wrong = Some(Vec::new());
         Forgiving {
             rows,
-            step,
+            wrong,
             progress,
             told: 0,
         }
     }
 
-    /// How many there were, and what is wrong with some.
-    pub(super) fn end(self) -> (u64, Vec<StoreError>) {
+    /// Says what there was of all rows.
+    pub(super) fn conclude(self) {
         (self.progress)(self.rows.records, None);
-        (self.rows.records, self.rows.wrong.unwrap_or_default())
+        self.wrong.end(self.rows.records);
     }
 }
 
@@ -203,8 +204,12 @@ impl Copied for Forgiving<'_> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.rows.data(bytes)?;
-        if self.rows.records - self.told >= self.step {
+        let taken = self.rows.data(bytes);
+        for error in self.rows.wrong.iter_mut().flat_map(|wrong| wrong.drain(..)) {
+            self.wrong.add(&error);
+        }
+        taken?;
+        if self.rows.records - self.told >= STEP {
             self.told = self.rows.records;
             (self.progress)(self.told, None);
         }

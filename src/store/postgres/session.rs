@@ -63,11 +63,26 @@ impl Answer {
 /// When to end without an answer.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Watch<'c> {
-    pub(super) cancel: Option<&'c Cancel>,
-    pub(super) deadline: Option<Instant>,
+    cancel: Option<&'c Cancel>,
+    deadline: Option<Instant>,
 }
 
-impl Watch<'_> {
+impl<'c> Watch<'c> {
+    /// When it is set.
+    pub(super) fn of(cancel: &'c Cancel) -> Watch<'c> {
+        Watch {
+            cancel: Some(cancel),
+            deadline: None,
+        }
+    }
+
+    fn until(deadline: Instant) -> Watch<'c> {
+        Watch {
+            cancel: None,
+            deadline: Some(deadline),
+        }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         let cancelled = self.cancel.is_some_and(Cancel::is_cancelled);
         let late = self
@@ -95,9 +110,13 @@ pub(super) trait Copied {
 
 impl Session {
     /// Opens a session of the first server that lets it in.
-    pub(crate) fn open(database: &Database, url: &PostgresUrl) -> Result<Session, Failure> {
-        let mut failed = Failure::Lost("the URL names no host".to_owned());
-        for host in &url.hosts {
+    pub(crate) fn open(database: &Database) -> Result<Session, Failure> {
+        let mut failed = Failure::Lost("the database has no URL that names a host".to_owned());
+        for (url, host) in database
+            .url
+            .iter()
+            .flat_map(|url| url.hosts.iter().map(move |host| (url, host)))
+        {
             match Session::of(database, url, host) {
                 Ok(session) => return Ok(session),
                 Err(error) => failed = error,
@@ -146,11 +165,7 @@ impl Session {
 
     /// Says who it is, and waits until it is let in.
     fn enter(&mut self, user: &str, password: &dyn Fn() -> Option<String>) -> Result<(), Failure> {
-        let until = Instant::now() + self.database.connect;
-        let watch = Watch {
-            cancel: None,
-            deadline: Some(until),
-        };
+        let watch = Watch::until(Instant::now() + self.database.connect);
         let late = |failure| match failure {
             Failure::Stopped => {
                 Failure::Lost("the server did not let us in within connect_seconds".to_owned())
@@ -161,6 +176,9 @@ impl Session {
             password().ok_or_else(|| {
             Failure::Lost("the server wants a password, and there is none: PGPASSWORD or ~/.pgpass has it".to_owned())
         })
+        };
+        let unknown = || {
+            Failure::Lost("the server wants to know who we are in no way that is known".to_owned())
         };
         let mut scram = None;
         loop {
@@ -181,10 +199,7 @@ impl Session {
                         has_scram |= mechanism == sasl::SCRAM_SHA_256;
                     }
                     if !has_scram {
-                        return Err(Failure::Lost(
-                            "the server wants to know who we are in no way that is known"
-                                .to_owned(),
-                        ));
+                        return Err(unknown());
                     }
                     let binding = sasl::ChannelBinding::unsupported();
                     let state = scram.insert(sasl::ScramSha256::new(known()?.as_bytes(), binding));
@@ -219,9 +234,7 @@ impl Session {
                 }
                 Message::NoticeResponse(_) => {}
                 _ => {
-                    return Err(Failure::Lost(
-                        "the server wants to know who we are in no way that is known".to_owned(),
-                    ));
+                    return Err(unknown());
                 }
             }
         }
@@ -392,10 +405,7 @@ impl Session {
             .map_err(lost)?;
         // It closes the connection when the query was told: none after this one is meant.
         let _ = super::socket::in_time(until, || socket.read(&mut [0; 8]));
-        let watch = Watch {
-            cancel: None,
-            deadline: Some(until),
-        };
+        let watch = Watch::until(until);
         match self.until_ready(&mut || watch.check(), &mut |_| Ok(())) {
             Ok(()) => Ok(()),
             // query_canceled, or whatever else ended it.

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flows_formats::Record;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{ErrorCode, Row};
 
@@ -18,9 +17,10 @@ use super::query::{Statement, operands};
 use super::query_view;
 use super::scan::{self, Scan, Went};
 use crate::definition::{Source, Stream};
-use crate::selection::{Position, Range, View, clone_into};
+use crate::selection::{Position, Range, View};
+use crate::store::counter::Counter;
 use crate::store::values::{Decoder, no_position, part};
-use crate::store::{self, Cancel, Connection, Find, Shared, Sink, Stop, StoreError};
+use crate::store::{self, Cancel, Connection, Find, Shared, Sink, StoreError};
 
 /// The most bytes of plans that a connection keeps: views that clients make up are many.
 const MOST_BYTES: usize = 256 * 1024;
@@ -265,11 +265,7 @@ impl SqliteConnection {
     ) -> Result<Option<Position>, StoreError> {
         let view = Arc::new(view.positions());
         let plan = scan::with_deadline(cancel, None, || self.plan(&view))?;
-        let sink = Box::new(Counter {
-            left: number,
-            last: None,
-            deadline: Instant::now() + PATIENCE,
-        });
+        let sink = Counter::new(number, Some(Instant::now() + PATIENCE));
         let range = Range {
             limit: None,
             ..range.clone()
@@ -277,13 +273,7 @@ impl SqliteConnection {
         let (sink, scanned) = self.scan_plan(&Current { view, plan }, &range, sink, cancel);
         match scanned {
             Ok(()) => Ok(None),
-            Err(StoreError::Stopped) if !cancel.is_cancelled() => {
-                let counter: Box<dyn Any> = sink;
-                Ok(counter
-                    .downcast::<Counter>()
-                    .ok()
-                    .and_then(|counter| counter.last))
-            }
+            Err(StoreError::Stopped) if !cancel.is_cancelled() => Ok(Counter::last(sink)),
             Err(error) => Err(error),
         }
     }
@@ -334,31 +324,6 @@ impl SqliteConnection {
         // What SQLite says of a query that was stopped is not why it was.
         (sink, ended.map_or(result, Err))
     }
-}
-
-/// Counts records up to a number.
-struct Counter {
-    left: u64,
-    /// Where the last one stands.
-    last: Option<Position>,
-    deadline: Instant,
-}
-
-impl Sink for Counter {
-    fn record(&mut self, _record: &Record<'_>, position: &Position) -> Result<(), Stop> {
-        clone_into(position, &mut self.last);
-        self.left -= 1;
-        if self.left == 0 { Err(Stop) } else { Ok(()) }
-    }
-
-    fn tick(&mut self) -> Result<(), Stop> {
-        if self.last.is_some() && Instant::now() > self.deadline {
-            return Err(Stop);
-        }
-        Ok(())
-    }
-
-    fn replaced(&mut self) {}
 }
 
 impl Drop for SqliteConnection {

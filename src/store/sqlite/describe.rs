@@ -63,16 +63,7 @@ fn listed(connection: &Connection) -> Result<Vec<(String, String, String)>> {
 }
 
 fn table(connection: &Connection, name: &str, kind: &str, sql: &str) -> description::Table {
-    let unfit = |why: String| description::Table {
-        name: name.to_owned(),
-        view: kind == "view",
-        unfit: Some(why),
-        columns: Vec::new(),
-        unique: Vec::new(),
-        indexed: Vec::new(),
-        number: None,
-        sampled: 0,
-    };
+    let unfit = |why: String| description::Table::unfit(name, kind == "view", why);
     match kind {
         "virtual" => {
             return unfit(

@@ -109,10 +109,9 @@ fn made(random: &mut Rng, path: &Path, of_texts: bool) -> Vec<(i64, String)> {
     // Texts are in the order of their bytes only in an index that says so, which the copy's is.
     let create = format!(
         "CREATE TABLE t (id {id} NOT NULL, time INTEGER NOT NULL, i INTEGER, r REAL, s TEXT, b BLOB, ok BOOLEAN, \
-         at TEXT, price TEXT_OR_DECIMAL); CREATE UNIQUE INDEX by_time ON t (time, id); \
+         at TEXT, price DECIMAL); CREATE UNIQUE INDEX by_time ON t (time, id); \
          CREATE UNIQUE INDEX by_id ON t (id);"
     );
-    let create = create.replace("TEXT_OR_DECIMAL", "DECIMAL");
     connection.execute_batch(&create).unwrap();
     if random.bool() {
         connection

@@ -9,19 +9,13 @@ use super::database::open;
 use crate::config::Database;
 use crate::definition::Stream;
 use crate::selection::{Position, View};
-use crate::store::guess::thousands;
 use crate::store::quoted;
 use crate::store::sqlite::held;
 use crate::store::sqlite::plan::Plan;
 use crate::store::sqlite::query_view;
 use crate::store::values::Decoder;
+use crate::store::wrong_records::{STEP, WrongRecords};
 use crate::store::{Finding, Sink, Stop, StoreError};
-
-/// The most bad records of a stream that are listed.
-const MOST: u64 = 20;
-
-/// How many records are read from one report of progress to the next.
-const STEP: u64 = 4096;
 
 /// Reads every record of a stream, and goes on after those that would break it. `progress` is told how
 /// many were read, and of how many, if that is known.
@@ -69,7 +63,8 @@ fn read(
         let count: i64 = connection.query_row(&count, [], |row| row.get(0))?;
         Some(count.unsigned_abs())
     };
-    let (mut records, mut bad, mut sink) = (0_u64, 0, Replaced::default());
+    let (mut records, mut sink) = (0_u64, Replaced::default());
+    let mut wrong = WrongRecords::new(name, findings);
     let mut decoder = Decoder::new(
         Arc::clone(&view),
         query.readings(&view.stream),
@@ -86,24 +81,13 @@ fn read(
         let Err(error) = decoder.record(value, &mut sink) else {
             continue;
         };
-        bad += 1;
-        if bad <= MOST {
-            findings.push(Finding::Error(error.to_string()));
-        }
+        wrong.add(&error);
         if !matches!(error, StoreError::Value { .. }) {
             break;
         }
     }
     progress(records, total);
-    let all = thousands(usize::try_from(records).unwrap_or(usize::MAX));
-    if bad > MOST {
-        let more = thousands(usize::try_from(bad - MOST).unwrap_or(usize::MAX));
-        let text = format!("stream {name}: {more} more of {all} records would break it");
-        findings.push(Finding::Error(text));
-    } else if bad == 0 {
-        let text = format!("stream {name}: all {all} records are as declared, and in order");
-        findings.push(Finding::Fine(text));
-    }
+    wrong.end(records);
     if sink.0 > 0 {
         findings.push(Finding::Warning(format!(
             "stream {name}: {} strings are not UTF-8, and are sent with U+FFFD in the place of what is not",
